@@ -1,0 +1,56 @@
+"""aureole: adversarial local distributions in PyTorch.
+
+ald = aureole.ALD(aureole.ParticleSearch(aureole.Linf(8 / 255), num_particles=4))
+loss = F.cross_entropy(model(x), y) + ald(model, x, y).mean()
+"""
+
+from aureole.attacks import BIM, FGSM, MIM, PGD, RFGSM, Attack
+from aureole.core.balls import L1, L2, Ball, Linf
+from aureole.core.errors import InputError, UntrustedResult
+from aureole.core.method import Batch, Method, Terms
+from aureole.core.objectives import DLR, KL, CrossEntropy, Margin, Objective, SquaredDifference, Targeted
+from aureole.core.random import Streams
+from aureole.particles import RBF, FeatureRBF, Langevin, Particles, ParticleSearch
+from aureole.robust import ADTEXP, ADTEXPAM, ALD, ALDPGD, ALDTRADES, TRADES, Madry, Natural, PGDTraining
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ADTEXP",
+    "ADTEXPAM",
+    "ALD",
+    "ALDPGD",
+    "ALDTRADES",
+    "BIM",
+    "DLR",
+    "FGSM",
+    "KL",
+    "L1",
+    "L2",
+    "MIM",
+    "PGD",
+    "RBF",
+    "RFGSM",
+    "TRADES",
+    "Attack",
+    "Ball",
+    "Batch",
+    "CrossEntropy",
+    "FeatureRBF",
+    "InputError",
+    "Langevin",
+    "Linf",
+    "Madry",
+    "Margin",
+    "Method",
+    "Natural",
+    "Objective",
+    "PGDTraining",
+    "ParticleSearch",
+    "Particles",
+    "SquaredDifference",
+    "Streams",
+    "Targeted",
+    "Terms",
+    "UntrustedResult",
+]

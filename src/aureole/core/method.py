@@ -1,0 +1,94 @@
+"""How a training objective plugs into any loop: a batch goes in, named and weighted losses come out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from aureole.core.random import Streams
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images with their labels, and where their random numbers come from.
+
+    Attributes:
+        x: images in [0, 1], shape (batch, *event).
+        y: labels, int64, shape (batch,).
+        index: place of each example in its data set, int64, shape (batch,); None where nobody keeps count.
+        epoch: epoch that the batch belongs to, from 0.
+        step: place of the batch in its epoch, from 0.
+        streams: one random stream an example; None draws from the library's own generator.
+    """
+
+    x: Float[Tensor, "batch *event"]
+    y: Int[Tensor, " batch"]
+    index: Int[Tensor, " batch"] | None = None
+    epoch: int = 0
+    step: int = 0
+    streams: Streams | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+class Terms(dict[str, Tensor]):
+    """Named, weighted, scalar losses. What is logged is what is summed.
+
+    Example:
+        >>> terms = Terms(clean=torch.tensor(0.5), robust=torch.tensor(1.5))
+        >>> terms.total
+        tensor(2.)
+    """
+
+    @property
+    def total(self) -> Float[Tensor, ""]:
+        """The sum of all terms: the loss to minimise."""
+        return torch.stack(list(self.values())).sum()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """A training objective: a frozen set of hyper-parameters and one verb, :meth:`loss`.
+
+    Use it in any loop::
+
+        terms = method.loss(model, Batch(x, y))
+        terms.total.backward()
+
+    Attributes:
+        title: what the field calls the method.
+    """
+
+    title: ClassVar[str]
+
+    @property
+    def num_particles(self) -> int | None:
+        """Adversarial images for each image of a batch; None where the method has no such number."""
+        return None
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: Batch, modules: nn.Module | None = None) -> Terms:
+        """Return the weighted losses of one batch.
+
+        Args:
+            model: maps images of shape (batch, *event) to logits (batch, classes).
+            batch: images in the bounds of the method's ball, with labels.
+            modules: what :meth:`own` returned, for a method that trains parts of its own.
+
+        Returns:
+            Scalar terms, with their gradients to the model's parameters.
+        """
+
+    def own(self, model: nn.Module, x: Float[Tensor, "batch *event"]) -> nn.Module | None:
+        """Return the parts that this method trains beside the model, or None. ``x`` is an example batch."""
+        return None
+
+    def own_optimizer(self, modules: nn.Module) -> torch.optim.Optimizer:
+        """Return the optimiser of the parts that :meth:`own` returned."""
+        raise NotImplementedError(f"{type(self).__name__} owns no modules")

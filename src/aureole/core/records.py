@@ -1,0 +1,345 @@
+"""Run records: what was run, on what, and what came out, as one small JSON file beside the run.
+
+A record is plain data: no torch, no code of the run. :func:`write_record` is atomic and :func:`read_record` checks
+every field, so whatever reads a record afterwards (the report, a rerun, a test) can trust its types.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import subprocess
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from aureole.core.errors import InputError
+from aureole.core.schema import from_values, shorten, to_json
+
+SCHEMA = 1
+RECORD_NAME = "record.json"
+_NORMAL_QUANTILE = 1.959963984540054  # of probability 0.975
+
+
+def wilson_interval(num_correct: int, num_examples: int) -> tuple[float, float]:
+    """Return the 95 % score interval of a proportion.
+
+        (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n),    p = num_correct / num_examples, z = 1.96
+
+    Args:
+        num_correct: number of successes, between 0 and ``num_examples``.
+        num_examples: number of trials, at least 1.
+
+    Returns:
+        The lower and the upper bound, both in [0, 1].
+
+    Raises:
+        InputError: the counts are not possible.
+
+    Example:
+        >>> [round(bound, 3) for bound in wilson_interval(8, 10)]
+        [0.49, 0.943]
+
+    Source:
+        Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    if num_examples < 1 or not 0 <= num_correct <= num_examples:
+        raise InputError(
+            f"num_correct must be between 0 and num_examples, which is at least 1; got {num_correct} of {num_examples}"
+        )
+    share, per_example = num_correct / num_examples, _NORMAL_QUANTILE**2 / num_examples
+    centre = share + per_example / 2
+    half = math.sqrt(per_example * share * (1 - share) + per_example**2 / 4)
+    scale = 1 + per_example
+    low = 0.0 if num_correct == 0 else (centre - half) / scale
+    high = 1.0 if num_correct == num_examples else (centre + half) / scale
+    return low, high
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The accuracy of one model under one attack (``"natural"``: under none).
+
+    Args:
+        attack: name of the attack, a column of the report.
+        num_examples: how many examples were tried, at least 1.
+        num_correct: how many of them the model still classified correctly.
+        seconds: wall time of the evaluation.
+        settings: the attack's full configuration, as plain JSON values.
+
+    Example:
+        >>> Evaluation(attack="PGD-50", num_examples=200, num_correct=150, seconds=3.0).accuracy
+        0.75
+    """
+
+    attack: str
+    num_examples: int
+    num_correct: int
+    seconds: float
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        wilson_interval(self.num_correct, self.num_examples)
+
+    @property
+    def accuracy(self) -> float:
+        """The share of correct examples, in [0, 1]."""
+        return self.num_correct / self.num_examples
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % Wilson interval of the accuracy."""
+        return wilson_interval(self.num_correct, self.num_examples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiversityRow:
+    """How far apart and how strong the particles of one sampler are, as means over examples.
+
+    Args:
+        sampler: name of the sampler, a line of the report.
+        num_particles: particles per example, at least 1.
+        seed: seed of the sampler.
+        squared_distance: mean squared distance of two particles of one example (the thesis's SSE).
+        cosine: mean cosine of two perturbations of one example, in [-1, 1].
+        distinct_wrong_labels: mean number of different wrong classes that the particles of one example reach.
+        objective: mean objective of a particle.
+        adversarial_accuracy: share of examples that every particle leaves correct, in [0, 1].
+        kernel: mean kernel value of two particles; None for a sampler without a kernel.
+        seconds: wall time of the search.
+
+    Source:
+        Thesis, Figure 5.2.
+    """
+
+    sampler: str
+    num_particles: int
+    seed: int
+    squared_distance: float
+    cosine: float
+    distinct_wrong_labels: float
+    objective: float
+    adversarial_accuracy: float
+    kernel: float | None
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRecord:
+    """Which data a run saw: name, content fingerprint, and the number of examples in each part."""
+
+    name: str
+    fingerprint: str
+    num_train: int
+    num_validation: int
+    num_test: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """Everything that is worth keeping about one run.
+
+    Args:
+        kind: ``"training"`` or ``"diversity"``.
+        recipe: the recipe's name.
+        method: the method's name; runs that differ in the number of particles alone share it.
+        label: the row of the report; runs that differ in the seed alone share it.
+        num_particles: particles per example, or None where the method has none.
+        seed: the seed that everything random in the run derives from.
+        config: the full configuration, as plain JSON values.
+        versions: see :func:`environment`.
+        device: the device in words.
+        data: the data.
+        started: ISO 8601 date and time.
+        wall_seconds: the whole run.
+        commit: commit of the library's checkout, or None where it is not one.
+        dirty: whether that checkout had uncommitted changes, or None.
+        seconds_per_epoch: one entry per epoch.
+        history: one dictionary per epoch: ``epoch``, ``train/...``, ``validation/...``.
+        evaluations: one per attack; the attacks' names differ.
+        diversity: one row per sampler, number of particles and seed.
+        paper: name of the attack -> accuracy that the paper reports.
+        proxy: whether the scale or the data differ from the paper's.
+        proxy_reason: in which way; must not be empty for a proxy.
+        warnings: what makes a figure of this record hard to believe, one line each.
+        schema: version of this format.
+    """
+
+    schema: int = SCHEMA
+    kind: Literal["training", "diversity"]
+    recipe: str
+    method: str
+    label: str
+    num_particles: int | None = None
+    seed: int
+    config: dict[str, Any]
+    versions: dict[str, str]
+    commit: str | None = None
+    dirty: bool | None = None
+    device: str
+    data: DataRecord
+    started: str
+    wall_seconds: float
+    seconds_per_epoch: list[float] = field(default_factory=list)
+    history: list[dict[str, float]] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
+    diversity: list[DiversityRow] = field(default_factory=list)
+    paper: dict[str, float] = field(default_factory=dict)
+    proxy: bool = False
+    proxy_reason: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        attacks = [evaluation.attack for evaluation in self.evaluations]
+        twice = sorted({name for name in attacks if attacks.count(name) > 1})
+        if twice:
+            raise InputError(
+                f"evaluations must have distinct attacks; got {twice[0]!r} twice: name the second otherwise"
+            )
+        if self.proxy and not self.proxy_reason.strip():
+            raise InputError("proxy_reason must say how a proxy differs from the paper's run; got an empty text")
+        try:
+            datetime.fromisoformat(self.started)
+        except ValueError:
+            raise InputError(f"started must be an ISO 8601 date and time; got {self.started!r}") from None
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old or the new content, never a part.
+
+    Args:
+        path: the file; its folder is made when it does not exist.
+        text: the whole content.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"cannot write {path}: {reason}; choose a folder that can be written") from error
+
+
+def write_record(record: Record, folder: Path) -> Path:
+    """Write ``folder/record.json`` in one step.
+
+    Args:
+        record: the record.
+        folder: the run's folder; made when it does not exist.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        InputError: the folder cannot be written, or the record holds a value that JSON does not know.
+    """
+    path = Path(folder) / RECORD_NAME
+    replace_text(path, to_json(record))
+    return path
+
+
+def read_record(path: Path) -> Record:
+    """Read and check one record.
+
+    Args:
+        path: ``record.json`` itself or the folder that holds it.
+
+    Returns:
+        The record.
+
+    Raises:
+        InputError: there is no such file, or it is not a record that this version reads.
+    """
+    path = Path(path)
+    path = path / RECORD_NAME if path.is_dir() else path
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"no run record at {path}: give a run's folder or its {RECORD_NAME}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not complete JSON ({error}): repeat the run that wrote it") from error
+    if not isinstance(values, dict) or "schema" not in values:
+        raise InputError(f"{path} is not a run record: expected an object with a field 'schema'")
+    if type(values["schema"]) is not int or values["schema"] != SCHEMA:
+        got = shorten(values["schema"])
+        raise InputError(f"{path} has schema {got}; this version reads {SCHEMA}: use the version that wrote it")
+    try:
+        return from_values(Record, values)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def find_records(folder: Path) -> list[tuple[Path, Record]]:
+    """Read every ``record.json`` below a folder.
+
+    Args:
+        folder: where to look, at any depth.
+
+    Returns:
+        The files and their records, sorted by path.
+
+    Raises:
+        InputError: the folder is missing, or one of the files is not a record.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"no folder at {folder}: give the folder that holds the runs")
+    return [(path, read_record(path)) for path in sorted(folder.rglob(RECORD_NAME))]
+
+
+def environment() -> dict[str, str]:
+    """Return the versions of what a run depends on, without importing any of it.
+
+    Returns:
+        ``aureole``, ``python``, ``torch``, ``lightning`` (each where it is installed) and ``platform``.
+
+    Example:
+        >>> "python" in environment()
+        True
+    """
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in ("aureole", "torch", "lightning"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def git_commit(folder: Path | None = None) -> tuple[str | None, bool | None]:
+    """Return the commit of the checkout that a folder belongs to.
+
+    Args:
+        folder: a folder of the checkout; by default the library's own.
+
+    Returns:
+        The full hash, and whether a file in the folder differs from that commit or is not part of it; (None, None)
+        where git tracks nothing in the folder or is not installed.
+    """
+    folder = Path(__file__).resolve().parents[1] if folder is None else Path(folder)
+    if not _git(folder, "ls-files", "--", "."):
+        return None, None
+    commit, changes = _git(folder, "rev-parse", "--verify", "HEAD"), _git(folder, "status", "--porcelain", "--", ".")
+    if not commit or changes is None:
+        return None, None
+    return commit, bool(changes)
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    command = ["git", "--no-optional-locks", *arguments]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

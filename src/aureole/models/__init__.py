@@ -1,0 +1,9 @@
+"""Networks for small images, and their catalogue by name."""
+
+from aureole.models.catalogue import MODELS, ModelConfig
+from aureole.models.lenet import LeNet5, LeNetLarge, SmallCNN
+from aureole.models.normalize import Normalize
+from aureole.models.resnet import ResNet
+from aureole.models.wide_resnet import WideResNet
+
+__all__ = ["MODELS", "LeNet5", "LeNetLarge", "ModelConfig", "Normalize", "ResNet", "SmallCNN", "WideResNet"]

@@ -1,0 +1,107 @@
+"""The networks by name, and the configuration that builds one."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import nn
+
+from aureole.core.errors import InputError, unknown_name
+from aureole.core.random import mix_seed
+from aureole.models.lenet import LeNet5, LeNetLarge, SmallCNN
+from aureole.models.normalize import Normalize
+from aureole.models.resnet import ResNet
+from aureole.models.wide_resnet import WideResNet
+
+#: Makes a network from the number of classes and the shape (channels, height, width) of an image.
+Builder = Callable[[int, tuple[int, int, int]], nn.Module]
+
+
+def _small(network: type[LeNet5] | type[LeNetLarge] | type[SmallCNN]) -> Builder:
+    return lambda classes, shape: network(classes, in_channels=shape[0], image_size=shape[1:])
+
+
+def _resnet(depth: int) -> Builder:
+    return lambda classes, shape: ResNet.cifar(depth, num_classes=classes, in_channels=shape[0])
+
+
+def _wide(depth: int, widen_factor: int) -> Builder:
+    return lambda classes, shape: WideResNet(depth, widen_factor, num_classes=classes, in_channels=shape[0])
+
+
+def _resnet18(classes: int, shape: tuple[int, int, int]) -> nn.Module:
+    return ResNet.resnet18(num_classes=classes, in_channels=shape[0])
+
+
+_WIDE = ((16, 1), (16, 2), (16, 4), (28, 2), (28, 10), (34, 10), (34, 20), (40, 1), (40, 2), (70, 16))
+
+#: Every network that a configuration can name.
+MODELS: Mapping[str, Builder] = MappingProxyType(
+    {
+        "lenet5": _small(LeNet5),
+        "lenet-large": _small(LeNetLarge),
+        "small-cnn": _small(SmallCNN),
+        "resnet18": _resnet18,
+        **{f"resnet{depth}": _resnet(depth) for depth in (8, 14, 20, 32, 44, 56, 110)},
+        **{f"wrn-{depth}-{factor}": _wide(depth, factor) for depth, factor in _WIDE},
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which network, and with what normalisation in front of it.
+
+    Attributes:
+        name: a key of ``MODELS``.
+        mean: mean of each channel of the pixels in [0, 1]; None for no normalisation.
+        std: standard deviation of each channel; given exactly when ``mean`` is.
+
+    Example:
+        >>> model = ModelConfig(name="lenet5").build(num_classes=10, image_shape=(1, 28, 28), seed=0)
+        >>> sum(p.numel() for p in model.parameters())
+        61706
+    """
+
+    name: str = "lenet5"
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def build(self, *, num_classes: int, image_shape: tuple[int, int, int], seed: int) -> nn.Module:
+        """Return a new model on the CPU, whose initial weights depend on the seed alone.
+
+        The global random state is left as it was.
+
+        Args:
+            num_classes: length of the logits, at least 1.
+            image_shape: channels, height and width of an image.
+            seed: of the initial weights.
+
+        Returns:
+            A module that maps images in [0, 1] of shape (batch, channels, height, width) to logits.
+
+        Raises:
+            InputError: the name is unknown, the network cannot take such images, or the normalisation does not fit.
+        """
+        if self.name not in MODELS:
+            raise unknown_name("model", self.name, MODELS)
+        if num_classes < 1:
+            raise InputError(f"num_classes must be at least 1; got {num_classes}")
+        normalize = self._normalize(image_shape[0])
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            # Not torch.manual_seed: that would also reseed the accelerators.
+            torch.default_generator.manual_seed(mix_seed(seed))
+            network = MODELS[self.name](num_classes, image_shape)
+        return network if normalize is None else nn.Sequential(OrderedDict(normalize=normalize, network=network))
+
+    def _normalize(self, channels: int) -> Normalize | None:
+        if self.mean is None and self.std is None:
+            return None
+        for field, values in (("mean", self.mean), ("std", self.std)):
+            if values is None or len(values) != channels:
+                raise InputError(f"{field} needs one number for each of the {channels} channels; got {values}")
+        return Normalize(self.mean or (), self.std or ())

@@ -1,0 +1,75 @@
+"""Every recipe by name: what ``aureole list`` shows and ``aureole run`` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from aureole.core.errors import unknown_name
+from aureole.recipes import thesis
+from aureole.recipes.robust import SUMMARIES, robust
+from aureole.recipes.settings import THREATS, method, training
+from aureole.recipes.thesis import figure_5_1, figure_5_2, figure_5_4, figure_5_5, figure_5_6, figure_5_7, table_5_3
+from aureole.training.sweep import Experiment, Sweep
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A function that returns a configuration, and a line about it.
+
+    Attributes:
+        name: how the command line calls it.
+        build: returns the configuration; its arguments are options.
+        summary: one line.
+    """
+
+    name: str
+    build: Callable[..., Experiment | Sweep]
+    summary: str
+
+
+def demo() -> Sweep:
+    """An undefended classifier, PGD training and ALD with 4 particles on handwritten digits, all attacked."""
+    threat = THREATS["digits", "small"]
+    runs: dict[str, Experiment] = {
+        name: replace(training("digits", "small"), method=method(name, threat, number))
+        for name, number in (("natural", 1), ("pgd", 1), ("ald-pgd", 4))
+    }
+    study = thesis.diversity("digits", data=None, scale="small", particles=(2, 4, 8), seeds=(0, 1, 2)).runs["study"]
+    return Sweep(title="Robust training on handwritten digits", runs={**runs, "diversity": study})
+
+
+def _all() -> dict[str, Recipe]:
+    named: list[Recipe] = [Recipe("demo", demo, "natural, PGD and ALD on digits, attacked and reported, in 3 minutes")]
+    named += [Recipe(f"robust-{name}", robust(name), summary) for name, summary in SUMMARIES.items()]
+    functions: dict[str, tuple[Callable[..., Sweep], str]] = {
+        "thesis-figure-5.1": (figure_5_1, "pictures of particles, Stein beside restarts"),
+        "thesis-figure-5.2": (figure_5_2, "diversity and strength of Stein, restarts and Langevin"),
+        "thesis-figure-5.4": (figure_5_4, "accuracy against the number of particles, MNIST"),
+        "thesis-figure-5.5": (figure_5_5, "accuracy against the number of particles, CIFAR-10"),
+        "thesis-figure-5.6": (figure_5_6, "time of an epoch of each method"),
+        "thesis-figure-5.7": (figure_5_7, "time of an epoch against the number of particles"),
+        "thesis-table-5.2": (table_5_3, "natural accuracy, CIFAR-10 (the runs of table 5.3)"),
+        "thesis-table-5.3": (table_5_3, "robust accuracy of ADT, PGD, TRADES and ALD, CIFAR-10"),
+        "study-kernel": (thesis.kernel_study, "ALD-PGD under each kernel, temperature and balance"),
+    }
+    named += [Recipe(name, build, summary) for name, (build, summary) in functions.items()]
+    return {recipe.name: recipe for recipe in named}
+
+
+RECIPES = _all()
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return the recipe of a name.
+
+    Raises:
+        InputError: there is none; the message offers the nearest.
+
+    Example:
+        >>> find_recipe("robust-pgd").summary
+        'clean and adversarial cross-entropy, as the thesis trains PGD'
+    """
+    if name not in RECIPES:
+        raise unknown_name("recipe", name, RECIPES)
+    return RECIPES[name]

@@ -1,0 +1,70 @@
+"""Training curves: what was minimised and what came out, epoch by epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+from aureole.core.records import Record
+from aureole.report import figures
+from aureole.report.aggregate import Group, Statistic, group_runs
+from aureole.report.layout import DASH, Block, Panel, Section, Table, listing, number, plain_table, spread_text
+from aureole.report.sections import group_styles, over_data, section
+
+_MOST_EPOCHS = 12
+_SEVERAL = "Lines: mean over seeds. Shading: one sample standard deviation."
+
+
+def curves(records: Sequence[Record], colours: dict[str, int]) -> Section | None:
+    """Return the training curves, one panel for each entry of the histories."""
+    return section("curves", "Training curves", over_data(records, partial(_curves_block, colours=colours)))
+
+
+def _curves_block(records: list[Record], heading: str, colours: dict[str, int]) -> Block | None:
+    groups = [group for group in group_runs(records) if any(record.history for record in group.records)]
+    keys = dict.fromkeys(key for g in groups for r in g.records for row in r.history for key in row if key != "epoch")
+    if not keys:
+        return None
+    styles = group_styles(groups, colours)
+    panels, tables = [], []
+    for key in sorted(keys, key=lambda key: (not key.startswith("validation"), not key.startswith("train"))):
+        drawn = {group.name: curve for group in groups if (curve := group.curve(key))}
+        lines = [figures.line(name, styles[name], curve) for name, curve in drawn.items()]
+        drawing = figures.draw_curves(lines, name=f"curves-{heading}-{key}", labels=("epoch", key))
+        panels.append(Panel(title=key, drawing=drawing))
+        tables.append(_curve_table(key, drawn))
+    return Block(
+        heading=heading,
+        sentence=_curve_sentence(groups, list(keys)),
+        legend=[(figures.swatch(styles[group.name], marked=False), group.name) for group in groups],
+        panels=panels,
+        note=_SEVERAL if any(len(group.records) > 1 for group in groups) else "Each line is one run.",
+        tables=tables,
+    )
+
+
+def _curve_table(key: str, drawn: dict[str, dict[int, Statistic]]) -> Table:
+    epochs = sorted({epoch for curve in drawn.values() for epoch in curve})
+    step = math.ceil(len(epochs) / _MOST_EPOCHS)
+    kept = sorted({*epochs[::step], epochs[-1]})
+    note = "" if step == 1 else f" (one epoch in {step} and the last; all are in the records)"
+    rows = [
+        [str(epoch), *(spread_text(curve[epoch]) if epoch in curve else DASH for curve in drawn.values())]
+        for epoch in kept
+    ]
+    head = ["epoch", *drawn]
+    return plain_table(f"{key} by epoch{note}", head, rows)
+
+
+def _curve_sentence(groups: Sequence[Group], keys: list[str]) -> str:
+    """Say which group ends highest in what was validated."""
+    judged = [key for key in keys if key.startswith("validation") and "loss" not in key]
+    if not judged:
+        return "A loss that still falls at the last epoch asks for longer training; one that rises asks for care."
+    ends = []
+    for key in judged:
+        last = {group.name: list(curve.values())[-1].mean for group in groups if (curve := group.curve(key))}
+        name = max(last, key=lambda name: last[name] if math.isfinite(last[name]) else -math.inf)
+        ends.append(f"{key} is {number(last[name], 3)} ({name})")
+    return f"At the last epoch, the highest {listing(ends)}."

@@ -1,0 +1,77 @@
+"""What the sections share: one block a data set, one colour a method, and the tables behind the drawings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from aureole.core.records import Record
+from aureole.report.aggregate import Group, data_of, split
+from aureole.report.layout import DASH, Block, Section, Style, Table, plain_table
+
+
+def colours_of(records: Sequence[Record]) -> dict[str, int]:
+    """Return method -> its place in the list of colours, the same for the whole page."""
+    first = sorted(records, key=lambda record: record.kind != "training")
+    return {method: place for place, method in enumerate(dict.fromkeys(record.method for record in first))}
+
+
+def section(anchor: str, title: str, blocks: Sequence[Block | None]) -> Section | None:
+    """Return a section of the blocks that exist, or None where none does."""
+    present = [block for block in blocks if block is not None]
+    return Section(anchor=anchor, title=title, blocks=present) if present else None
+
+
+def over_data(records: Sequence[Record], build: Callable[[list[Record], str], Block | None]) -> list[Block | None]:
+    """Build one block a data set.
+
+    Args:
+        records: all records.
+        build: makes a block from the records of one data set and its heading, which is empty where there is one only.
+
+    Returns:
+        The blocks, None where a data set has nothing to show.
+    """
+    parts = split(records)
+    names = [data_of(part).name for part in parts]
+    heads = [
+        name if names.count(name) == 1 else f"{name} ({data_of(part).fingerprint[:12]})"
+        for name, part in zip(names, parts, strict=True)
+    ]
+    return [build(part, head if len(parts) > 1 else "") for part, head in zip(parts, heads, strict=True)]
+
+
+def group_styles(groups: Sequence[Group], colours: dict[str, int]) -> dict[str, Style]:
+    """Give a method its colour and marker, and each of its groups a dash pattern."""
+    seen: dict[str, int] = {}
+    styles = {}
+    for group in groups:
+        dash = seen.get(group.method, 0)
+        seen[group.method] = dash + 1
+        styles[group.name] = Style(colour=colours[group.method], marker=colours[group.method], dash=dash)
+    return styles
+
+
+def line_styles(lines: dict[str, list[Group]], colours: dict[str, int]) -> dict[str, Style]:
+    """Give every line over the number of particles its method's colour; lines of one method differ in the dashes."""
+    firsts = [Group(name=name, records=line[0].records) for name, line in lines.items()]
+    return group_styles(firsts, colours)
+
+
+def several_counts(lines: dict[str, list[Group]]) -> bool:
+    """Return whether a line has at least two numbers of particles, so that there is something to draw."""
+    return any(len({group.num_particles for group in line}) > 1 for line in lines.values())
+
+
+def count_table(caption: str, texts: dict[str, dict[int, str]]) -> Table:
+    """Return the numbers behind a drawing over the number of particles.
+
+    Args:
+        caption: what they are.
+        texts: name of a line -> number of particles -> the number in words.
+
+    Returns:
+        A folded table with one column for each number of particles.
+    """
+    counts = sorted({count for line in texts.values() for count in line})
+    rows = [[name, *(line.get(count, DASH) for count in counts)] for name, line in texts.items()]
+    return plain_table(caption, ["particles", *map(str, counts)], rows)

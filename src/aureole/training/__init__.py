@@ -1,0 +1,1 @@
+"""One Lightning module that trains with any method."""

@@ -1,0 +1,138 @@
+"""What a run is: data, model, method, optimiser, evaluation, as frozen values that a recipe returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from aureole.core.balls import Ball, Linf
+from aureole.core.errors import InputError
+from aureole.core.method import Method
+from aureole.data import Data
+from aureole.models import ModelConfig
+from aureole.robust import Natural
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGD:
+    """Stochastic gradient descent and its schedule.
+
+    Attributes:
+        learning_rate: at the start.
+        momentum: of the steps.
+        weight_decay: L2 penalty.
+        nesterov: look ahead.
+        schedule: ``"steps"`` multiplies the rate by ``factor`` after each epoch in ``milestones``; ``"cosine"`` lets it
+            fall to zero over the run; ``"constant"`` keeps it.
+        milestones: epochs, counted from 1.
+        factor: at each milestone.
+    """
+
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    nesterov: bool = False
+    schedule: Literal["steps", "cosine", "constant"] = "steps"
+    milestones: tuple[int, ...] = (75, 90)
+    factor: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """How the finished model is judged: on the test set, once, at the last epoch.
+
+    Attributes:
+        ball: where the attacks' images lie.
+        step_size: of the iterative attacks, in the units of the images.
+        attacks: names such as ``fgsm``, ``pgd-200``, ``pgd-50x2``.
+        num_examples: the first so many test images; None for all.
+        batch_size: images at once.
+        seed: of the attacks' random starts.
+    """
+
+    ball: Ball = Linf(0.3)
+    step_size: float = 0.01
+    attacks: tuple[str, ...] = ("pgd-20",)
+    num_examples: int | None = None
+    batch_size: int = 250
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """How the loop runs: nothing here changes what is computed, but for the precision.
+
+    Attributes:
+        accelerator: ``"auto"`` takes a GPU where there is one.
+        devices: processes; each takes an equal share of every batch.
+        precision: ``"bf16-mixed"`` computes passes in bfloat16; losses, steps and projections stay in float32.
+        channels_last: memory format of images and weights.
+        compile: compile the model.
+        checkpoint_seconds: at most so long after the last checkpoint another is written, also in mid-epoch.
+        progress: show a progress bar.
+    """
+
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = 1
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    channels_last: bool = False
+    compile: bool = False
+    checkpoint_seconds: float = 30.0
+    progress: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One training run, from data to evaluated model.
+
+    Attributes:
+        method: the training objective.
+        data: which images.
+        model: which network.
+        optimizer: the optimiser and its schedule.
+        epochs: passes over the training set.
+        batch_size: images in a batch, over all devices.
+        augment: ``"crop-flip"`` pads by 4, crops, and mirrors at random.
+        clip_norm: largest norm of the gradient; None for no clipping.
+        ema_decay: decay of the moving average of the weights, which is then what is evaluated; None for no average.
+        seed: everything random in the run derives from it.
+        evaluation: how the model is judged.
+        engine: how the loop runs.
+        label: the row of the report; empty for the method's name.
+        paper: what the paper reports, by attack.
+        proxy_reason: how scale or data differ from the paper's; empty where they do not.
+    """
+
+    method: Method = Natural()
+    data: Data = Data()
+    model: ModelConfig = ModelConfig()
+    optimizer: SGD = SGD()
+    epochs: int = 10
+    batch_size: int = 100
+    augment: Literal["none", "crop-flip"] = "none"
+    clip_norm: float | None = None
+    ema_decay: float | None = None
+    seed: int = 0
+    evaluation: Evaluation = Evaluation()
+    engine: Engine = Engine()
+    label: str = ""
+    paper: dict[str, float] = field(default_factory=dict)
+    proxy_reason: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1; got {getattr(self, name)}")
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise InputError(f"ema_decay must lie in [0, 1); got {self.ema_decay}")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise InputError(f"clip_norm must be positive; got {self.clip_norm}")
+        if self.engine.devices < 1 or self.batch_size % self.engine.devices:
+            raise InputError(
+                f"batch_size must divide among the devices; got {self.batch_size} and {self.engine.devices}"
+            )
+
+    @property
+    def title(self) -> str:
+        """The row of the report."""
+        return self.label or self.method.title

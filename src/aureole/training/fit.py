@@ -1,0 +1,188 @@
+"""Train one run in its folder: start, or take it up where it was killed, and leave its weights there."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from aureole.core.config import from_values, to_values
+from aureole.core.errors import InputError
+from aureole.core.records import replace_text
+from aureole.data import Splits
+from aureole.training.config import Training
+
+CONFIG, CHECKPOINT, WEIGHTS = "config.json", "last.ckpt", "weights.safetensors"
+
+
+def claim_folder(config: Any, folder: Path) -> None:
+    """Make a run's folder, or check that it belongs to the same run.
+
+    Args:
+        config: the run's configuration.
+        folder: where the run lives.
+
+    Raises:
+        InputError: the folder cannot be written, or holds another run.
+    """
+    path, values = folder / CONFIG, to_values(config)
+    if not path.exists():
+        replace_text(path, json.dumps(values, indent=1) + "\n")
+        return
+    before = read_values(path)
+    if before != values:
+        changed = ", ".join(sorted(_differences(before, values))[:4])
+        raise InputError(f"{folder} holds another run (it differs in {changed}): choose another --output, or delete it")
+
+
+def read_values(path: Path) -> Any:
+    """Return the values of a configuration file.
+
+    Raises:
+        InputError: it is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"no run at {path.parent}: {path.name} is missing ({error.strerror})") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not complete JSON ({error}): repeat the run in another folder") from error
+
+
+def _differences(before: Any, after: Any, name: str = "") -> set[str]:
+    """Return the dotted names of the fields that differ."""
+    if isinstance(before, dict) and isinstance(after, dict) and before.get("type") == after.get("type"):
+        keys = before.keys() | after.keys()
+        return set().union(*(_differences(before.get(k), after.get(k), f"{name}.{k}") for k in keys))
+    return set() if before == after else {name.lstrip(".") or "type"}
+
+
+def build(config: Training, splits: Splits) -> nn.Module:
+    """Return the untrained network of a run."""
+    train = splits.train
+    return config.model.build(num_classes=train.num_classes, image_shape=train.image_shape, seed=config.seed)
+
+
+def load_model(folder: Path) -> tuple[nn.Module, Training]:
+    """Return the trained network of a run's folder, in evaluation mode on the CPU, and its configuration.
+
+    Raises:
+        InputError: there is no finished run in the folder, or its weights cannot be read.
+    """
+    from safetensors.torch import load_file
+
+    config = from_values(read_values(folder / CONFIG))
+    if not isinstance(config, Training):
+        raise InputError(f"{folder} holds no training run: give the folder of one")
+    path = folder / WEIGHTS
+    if not path.exists():
+        raise InputError(f"the run in {folder} is not finished: run the same command again to resume it")
+    network = build(config, config.data.train_and_validation())
+    try:
+        network.load_state_dict(load_file(path))
+    except Exception as error:
+        raise InputError(
+            f"{path} cannot be read ({_first_line(error)}): delete it and run the command again"
+        ) from error
+    return network.eval(), config
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def fit(config: Training, folder: Path, splits: Splits) -> tuple[nn.Module, list[dict[str, float]], list[float]]:
+    """Train, or resume, and write the weights.
+
+    Args:
+        config: the run.
+        folder: its folder, claimed before.
+        splits: training and validation images.
+
+    Returns:
+        The trained network, its history, and the seconds of each epoch.
+
+    Raises:
+        InputError: the checkpoint cannot be read; it is left as it is.
+    """
+    from lightning.pytorch import Trainer
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    from aureole.training.callbacks import Bar, SaveOften
+    from aureole.training.module import TrainingModule
+
+    engine = config.engine
+    network = build(config, splits)
+    if engine.channels_last:
+        network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    if engine.compile:
+        network.compile()
+    module = TrainingModule(config, network, splits)
+    callbacks: list[Any] = [Bar(config.title, enabled=engine.progress), *_average(config)]
+    callbacks.append(SaveOften(folder / CHECKPOINT, engine.checkpoint_seconds))
+    with _quiet():
+        trainer = Trainer(
+            accelerator=engine.accelerator,
+            devices=engine.devices,
+            strategy="ddp" if engine.devices > 1 else "auto",
+            precision=engine.precision,
+            max_epochs=config.epochs,
+            callbacks=callbacks,
+            logger=TensorBoardLogger(folder, name="", version="tensorboard"),
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            inference_mode=False,
+        )
+        trainer.fit(module, ckpt_path=_resumable(folder / CHECKPOINT), weights_only=True)
+    if trainer.is_global_zero:
+        _save_weights(network, folder / WEIGHTS)
+    return network.cpu(), module.history, module.seconds
+
+
+def _average(config: Training) -> list[Any]:
+    if config.ema_decay is None:
+        return []
+    from lightning.pytorch.callbacks import EMAWeightAveraging
+
+    return [EMAWeightAveraging(decay=config.ema_decay)]
+
+
+def _resumable(path: Path) -> Path | None:
+    """Return the checkpoint if there is one that can be read."""
+    if not path.exists():
+        return None
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(
+            f"the checkpoint {path} cannot be read ({_first_line(error)}): put a copy back, or delete it to start again"
+        ) from error
+    return path
+
+
+def _save_weights(network: nn.Module, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    temporary = path.with_suffix(".part")
+    save_file(state, temporary)
+    temporary.replace(path)
+
+
+class _quiet(warnings.catch_warnings):  # noqa: N801 (used as a function)
+    """Silence Lightning's advice about loaders and hardware, which our loader and recipes settle."""
+
+    def __enter__(self) -> Any:
+        entered = super().__enter__()
+        warnings.filterwarnings("ignore", module="lightning")
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        return entered

@@ -1,0 +1,158 @@
+"""One LightningModule that hosts any method.
+
+Every step draws from streams that derive from (seed, epoch, step), dropout included, so a run that is killed and
+resumed in the middle of an epoch ends with the same weights, bit for bit on the CPU.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from aureole.core.method import Batch
+from aureole.core.model import predict
+from aureole.core.random import mix_seed
+from aureole.data import BatchLoader, RandomCrop, RandomHorizontalFlip, Splits
+from aureole.training.config import Training
+
+_AUGMENT = {"none": (), "crop-flip": (RandomCrop(4), RandomHorizontalFlip())}
+
+
+class TrainingModule(LightningModule):
+    """Train a network by the method of a :class:`~aureole.training.config.Training`.
+
+    Args:
+        config: the run.
+        network: maps images to logits.
+        splits: training and validation images.
+
+    Attributes:
+        history: one dictionary an epoch: ``epoch``, mean of each term as ``train/NAME``, ``train/loss``,
+            ``validation/accuracy``.
+        seconds: training time of each epoch, without validation.
+    """
+
+    def __init__(self, config: Training, network: nn.Module, splits: Splits) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.config, self.network, self.splits = config, network, splits
+        example = torch.zeros(2, *splits.train.image_shape)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(mix_seed(config.seed, 3))
+            self.parts = config.method.own(network, example)
+        self.accuracy = MulticlassAccuracy(splits.train.num_classes, average="micro")
+        self.history: list[dict[str, float]] = []
+        self.seconds: list[float] = []
+        self._sums: dict[str, Tensor] = {}
+        self._elapsed = 0.0
+        self._tick = 0.0
+
+    def configure_optimizers(self) -> Any:
+        """Return the network's SGD with its schedule, and the optimiser of the method's own parts."""
+        c = self.config.optimizer
+        sgd = torch.optim.SGD(
+            self.network.parameters(),
+            lr=c.learning_rate,
+            momentum=c.momentum,
+            weight_decay=c.weight_decay,
+            nesterov=c.nesterov,
+        )
+        schedule = torch.optim.lr_scheduler.MultiStepLR(sgd, list(c.milestones), c.factor)
+        if c.schedule == "constant":
+            schedule = torch.optim.lr_scheduler.ConstantLR(sgd, factor=1.0)
+        elif c.schedule == "cosine":
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, self.config.epochs)
+        own = [] if self.parts is None else [self.config.method.own_optimizer(self.parts)]
+        return [sgd, *own], [schedule]
+
+    def _loader(self, part: str) -> BatchLoader:
+        channels_last = self.config.engine.channels_last
+        return BatchLoader(
+            self.splits.train if part == "train" else self.splits.validation,
+            batch_size=self.config.batch_size,
+            seed=mix_seed(self.config.seed, 0 if part == "train" else 1),
+            shuffle=part == "train",
+            augment=_AUGMENT[self.config.augment] if part == "train" else (),
+            device=self.device,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+            memory_format=torch.channels_last if channels_last else torch.contiguous_format,
+        )
+
+    def train_dataloader(self) -> BatchLoader:
+        """Return this process's share of the training batches."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> BatchLoader:
+        """Return this process's share of the validation batches."""
+        return self._loader("validation")
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Return the batch as it is: the loader keeps it on the device."""
+        return batch
+
+    def on_train_epoch_start(self) -> None:
+        """Start the clock."""
+        self._tick = time.perf_counter()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Take one step of every optimiser along the gradient of the method's total."""
+        optimizers = self.optimizers()
+        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(mix_seed(self.config.seed, 2, batch.epoch, batch.step, self.global_rank))
+            terms = self.config.method.loss(self.network, batch, self.parts)
+            total = terms.total
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            self.manual_backward(total)
+        if self.config.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
+        for optimizer in optimizers:
+            optimizer.step()
+        for name, value in {**terms, "loss": total, "examples": torch.ones_like(total)}.items():
+            summand = value.detach() * len(batch)
+            self._sums[name] = self._sums[name] + summand if name in self._sums else summand
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Count the time of this epoch."""
+        now = time.perf_counter()
+        self._elapsed, self._tick = self._elapsed + now - self._tick, now
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count the correct predictions of one validation batch."""
+        self.accuracy.update(predict(self.network, batch.x), batch.y)
+
+    def on_train_epoch_end(self) -> None:
+        """Move the schedule on, and write down the epoch's means (after its validation)."""
+        schedulers = self.lr_schedulers()
+        assert isinstance(schedulers, torch.optim.lr_scheduler.LRScheduler)
+        schedulers.step()
+        gathered = {name: self.all_gather(value).sum() for name, value in sorted(self._sums.items())}
+        count = gathered.pop("examples")
+        row = {"epoch": float(self.current_epoch + 1)}
+        row |= {f"train/{name}": float(value / count) for name, value in gathered.items()}
+        row["validation/accuracy"] = float(self.accuracy.compute())
+        self.accuracy.reset()
+        self.history.append(row)
+        self.seconds.append(self._elapsed)
+        self._sums, self._elapsed = {}, 0.0
+        for logger in self.loggers:
+            logger.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=self.current_epoch + 1)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store what the epoch has summed so far."""
+        state = {"history": self.history, "seconds": self.seconds, "sums": self._sums, "elapsed": self._elapsed}
+        checkpoint["aureole"] = state
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up what the epoch had summed."""
+        state = checkpoint["aureole"]
+        self.history, self.seconds, self._elapsed = list(state["history"]), list(state["seconds"]), state["elapsed"]
+        self._sums = {name: value.to(self.device) for name, value in state["sums"].items()}
