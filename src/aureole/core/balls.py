@@ -232,7 +232,9 @@ class L1(Ball):
         above = (sums.gather(-1, last) - self.radius).clamp_min(0)
         threshold = points.gather(-1, last) + above / active.gather(-1, last).clamp_min(1)
         threshold = threshold.where(sums[..., :1] > self.radius, 0)
-        return torch.minimum((size - threshold).clamp_min(0), room).to(dtype)
+        shrunk = torch.minimum((size - threshold).clamp_min(0), room)
+        rest = self.radius / shrunk.sum(-1, keepdim=True)  # below 1 by rounding alone, after large steps
+        return (shrunk * rest.clamp_max(1)).to(dtype)
 
     def _draw(self, shape: tuple[int, ...], streams: Streams, event_ndim: int) -> Tensor:
         sign = streams.uniform(shape, batch_dim=1).sub_(0.5).sign()

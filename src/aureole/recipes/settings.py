@@ -125,7 +125,7 @@ def _mnist(scale: Scale, data: str | None, plan: Evaluation) -> Training:
         epochs=8,
         evaluation=replace(plan, num_examples=1000),
         proxy_reason=(
-            "5,000 of 59,000 training images, 8 of 100 epochs at a learning rate of 0.05, 8 search steps of 0.08 instead"
+            "5,000 of 59,000 training images, 8 of 100 epochs at a rate of 0.05, 8 search steps of 0.08 instead"
             " of 40 of 0.01, the first 1,000 test images"
         ),
     )

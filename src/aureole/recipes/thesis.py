@@ -128,7 +128,6 @@ def _timing(setting: Setting, data: str | None, epochs: int, grid: dict[str, Seq
 
 def _samplers(ball: Linf, step_size: float, num_steps: int) -> tuple[Sampler, ...]:
     """Return Stein with several kernels, restarts and Langevin, at the same steps; the first and last are pictured."""
-
     base = ParticleSearch(ball, num_steps=num_steps, step_size=step_size, kernel=RBF(), start=InBall())
 
     def sampler(name: str, **changes: object) -> Sampler:
@@ -211,7 +210,6 @@ def kernel_study(
     threat = THREATS[setting, scale]
     base = ALDPGD(search=method("ald-pgd", threat, num_particles).search)  # pyright: ignore[reportAttributeAccessIssue]
     variants: dict[str, dict[str, object]] = {
-        "restarts": {"kernel": None},
         "thesis width": {"kernel": RBF("thesis")},
         "median, T = 1": {"temperature": 1.0},
         "median, T = 1/10": {"temperature": 0.1},
@@ -224,6 +222,7 @@ def kernel_study(
         variants = {k: v for k, v in variants.items() if k not in ("balanced, 1", "median, T = 1/10")}
     runs: dict[str, Experiment] = {}
     for seed in seeds:
+        runs[f"pgd-n{num_particles}-seed{seed}"] = _run(setting, scale, data, "pgd", num_particles, seed)  # restarts
         for name, changes in variants.items():
             if name == "thesis width" and seed != seeds[0]:
                 continue  # equal to restarts to the bit, which one seed shows

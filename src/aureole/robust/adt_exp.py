@@ -104,17 +104,17 @@ class ADTEXP(Method):
     def fit(self, model: nn.Module, batch: Batch, streams: Streams) -> tuple[Tensor, Tensor]:
         """Return the location and the scale parameter of each pixel's perturbation, shapes of the images."""
         x = batch.x.detach()
-        parameters = [torch.zeros_like(x, requires_grad=True) for _ in range(2)]
-        ascent = torch.optim.Adam(parameters, lr=self.learning_rate, betas=(0.0, 0.0), maximize=True)
+        mu, v = (torch.zeros_like(x, requires_grad=True) for _ in range(2))
+        ascent = torch.optim.Adam([mu, v], lr=self.learning_rate, betas=(0.0, 0.0), maximize=True)
         with frozen(model), torch.enable_grad():
             for _ in range(self.num_steps):
                 for _ in range(self.num_samples):
-                    unit, entropy = squashed_normal(*parameters, _noise(x, streams))
+                    unit, entropy = squashed_normal(mu, v, _noise(x, streams))
                     x_adv = self.ball.clip(x + self.ball.radius * unit)
                     value = cross_entropy(predict(model, x_adv), batch.y, reduction="none")
-                    (value + self.entropy_weight * entropy).sum().backward(inputs=parameters)
+                    (value + self.entropy_weight * entropy).sum().backward(inputs=[mu, v])
                 ascent.step()
-        return parameters[0].detach(), parameters[1].detach()
+        return mu.detach(), v.detach()
 
 
 def _noise(x: Tensor, streams: Streams) -> Tensor:

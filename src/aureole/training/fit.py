@@ -30,7 +30,7 @@ def claim_folder(config: Any, folder: Path) -> None:
     Raises:
         InputError: the folder cannot be written, or holds another run.
     """
-    path, values = folder / CONFIG, to_values(config)
+    path, values = folder / CONFIG, _settled(to_values(config))
     if not path.exists():
         replace_text(path, json.dumps(values, indent=1) + "\n")
         return
@@ -38,6 +38,13 @@ def claim_folder(config: Any, folder: Path) -> None:
     if before != values:
         changed = ", ".join(sorted(_differences(before, values))[:4])
         raise InputError(f"{folder} holds another run (it differs in {changed}): choose another --output, or delete it")
+
+
+def _settled(values: Any) -> Any:
+    """Return a configuration without what may change between two starts of a run: whether a bar is shown."""
+    if not isinstance(values, dict):
+        return values
+    return {key: _settled(value) for key, value in values.items() if key not in ("progress", "checkpoint_seconds")}
 
 
 def read_values(path: Path) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -126,30 +127,49 @@ def run_attacks(
     return results, notes, len(images)
 
 
-def evaluate_run(folder: Path, plan_changes: dict[str, object]) -> Record:
+class Changes(Protocol):
+    """What an evaluation may change of a run's own plan; None leaves it."""
+
+    attacks: tuple[str, ...]
+    radius: float | None
+    step_size: float | None
+    num_examples: int | None
+    batch_size: int
+    seed: int
+
+
+def evaluate_run(folder: Path, changes: Changes) -> list[records.Evaluation]:
     """Evaluate a finished run anew, and add the results to its record.
 
     Args:
         folder: the run's folder.
-        plan_changes: fields of :class:`~aureole.training.config.Evaluation` that differ from the run's own.
+        changes: what differs from the run's own plan.
 
     Returns:
-        The record with the new evaluations; those of the same name are replaced.
+        The new evaluations, natural accuracy first. In the record they replace those of the same name.
 
     Raises:
         InputError: there is no finished run, or an attack's name is unknown.
     """
     network, config = load_model(folder)
-    record = read_record(folder)
-    plan = replace(config.evaluation, **plan_changes)  # pyright: ignore[reportArgumentType]
-    results, notes, _ = run_attacks(network, config, plan)
-    fresh = {result.attack: result for result in results}
-    merged = {e.attack: e for e in record.evaluations} | fresh
-    record = replace(
-        record, evaluations=list(merged.values()), warnings=list(dict.fromkeys([*record.warnings, *notes]))
+    record, own = read_record(folder), config.evaluation
+    plan = replace(
+        own,
+        ball=own.ball if changes.radius is None else replace(own.ball, radius=changes.radius),
+        step_size=changes.step_size or own.step_size,
+        attacks=changes.attacks,
+        num_examples=changes.num_examples or own.num_examples,
+        batch_size=changes.batch_size,
+        seed=changes.seed,
     )
-    write_record(record, folder)
-    return record
+    results, notes, _ = run_attacks(network, config, plan)
+    if plan.ball != own.ball:  # another threat: a row of its own, and the run's own natural accuracy stays
+        named = [replace(e, attack=f"{e.attack}@{plan.ball.radius:g}") for e in results if e.attack != "natural"]
+        results = [e for e in results if e.attack == "natural"] + named
+    merged = {e.attack: e for e in record.evaluations} | {e.attack: e for e in results}
+    warned = list(dict.fromkeys([*record.warnings, *notes]))
+    write_record(replace(record, evaluations=list(merged.values()), warnings=warned), folder)
+    return results
 
 
 def describe_device(accelerator: str, devices: int) -> str:

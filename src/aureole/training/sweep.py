@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from aureole.core.records import Record
@@ -49,3 +49,13 @@ def run_experiment(experiment: Experiment | Sweep, folder: Path, *, recipe: str 
         return [run_study(experiment, folder, recipe=recipe)]
     check_names(experiment.evaluation.attacks)
     return [run_training(experiment, folder, recipe=recipe)]
+
+
+def without_progress(experiment: Experiment | Sweep) -> Experiment | Sweep:
+    """Return the same runs without progress bars."""
+    if isinstance(experiment, Sweep):
+        silent = {name: without_progress(run) for name, run in experiment.runs.items()}
+        return replace(experiment, runs=silent)
+    if isinstance(experiment, DiversityStudy):
+        return replace(experiment, model=without_progress(experiment.model))
+    return replace(experiment, engine=replace(experiment.engine, progress=False))
