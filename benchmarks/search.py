@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
@@ -85,7 +85,7 @@ class Plan:
             precisions=precisions,
         )
         if quick:
-            loads = plan.loads if cuda else (Load("lenet5", 128, 5), Load("resnet18", 4, 2))
+            loads = plan.loads if cuda else (Load("lenet5", 128, 3), Load("resnet18", 4, 2))
             kept = precisions if cuda else precisions[:3]
             plan = replace(plan, repetitions=10 if cuda else 3, loads=loads, precisions=kept)
         return plan if repetitions is None else replace(plan, repetitions=repetitions)
@@ -159,7 +159,7 @@ def seconds(call: Callable[[], object], device: str) -> float:
     return clock() - begin
 
 
-def interleaved(calls: dict[str, Callable[[], object]], plan: Plan) -> dict[str, list[float]]:
+def interleaved(calls: Mapping[str, Callable[[], object]], plan: Plan) -> dict[str, list[float]]:
     """Time calls in turn, beginning with another one in each repetition, after one round to warm up."""
     names = list(calls)
     for name in names:
@@ -189,7 +189,7 @@ def over_floor(plan: Plan, load: Load) -> list[Row]:
         for kernel in KERNELS:
             search = load.search(n, kernel)
             calls[f"kernel {kernel}"] = lambda search=search: search(model, x, y)
-        part = f"search / floor: {load.model}, batch {load.batch_size}, {load.num_steps} steps, {n} particles"
+        part = f"search / floor: {load.model}, batch {load.batch_size}, {load.num_steps} steps, {n} particle(s)"
         rows += rows_of(part, interleaved(calls, plan), "floor")
     return rows
 
@@ -202,7 +202,7 @@ def beside_foolbox(plan: Plan, load: Load) -> list[Row]:
         return []
     model, x, y = load.build(plan.device)
     ours = PGD(ball=BALL, num_steps=load.num_steps, step_size=2 / 255)
-    peer = foolbox.PyTorchModel(model, bounds=(0, 1), device=x.device)
+    peer = foolbox.models.PyTorchModel(model, bounds=(0, 1), device=x.device)
     attack = foolbox.attacks.LinfPGD(abs_stepsize=2 / 255, steps=load.num_steps)
 
     def run_frozen() -> object:
@@ -222,18 +222,20 @@ def per_particle(plan: Plan, load: Load) -> list[Row]:
     """Measure the time of one particle as particles are added."""
     model, x, y = load.build(plan.device)
     searches = {n: load.search(n, "rbf") for n in plan.curve}
-    calls = {f"{n} particles": lambda s=search: s(model, x, y) for n, search in searches.items()}
+    calls = {f"{n} particle(s)": lambda s=search: s(model, x, y) for n, search in searches.items()}
     times = interleaved(calls, plan)
-    times = {f"{n} particles": [t / n for t in times[f"{n} particles"]] for n in plan.curve}
+    times = {f"{n} particle(s)": [t / n for t in times[f"{n} particle(s)"]] for n in plan.curve}
     part = f"time a particle: {load.model}, batch {load.batch_size}, {load.num_steps} steps"
-    return rows_of(part, times, f"{plan.curve[0]} particles")
+    return rows_of(part, times, f"{plan.curve[0]} particle(s)")
 
 
 def at_precisions(plan: Plan, load: Load) -> list[Row]:
     """Measure bfloat16, channels-last and compilation against float32 in eager mode; results may differ slightly."""
     _, x, y = load.build(plan.device)
     search, calls, rows = load.search(4 if plan.device == "cuda" else 1, "rbf"), {}, []
-    part = f"precision: {load.model}, batch {load.batch_size}, {load.num_steps} steps, {search.num_particles} particles"
+    part = (
+        f"precision: {load.model}, batch {load.batch_size}, {load.num_steps} steps, {search.num_particles} particle(s)"
+    )
     for name in plan.precisions:
         model = load.build(plan.device)[0]
         if name in ("channels-last", "both", "compiled"):
@@ -244,8 +246,7 @@ def at_precisions(plan: Plan, load: Load) -> list[Row]:
         try:
             call()
         except Exception as error:  # no compiler, or no such type on this device: a result too
-            reason = f"{name}: not measured, {type(error).__name__}"
-            rows.append(Row(part, reason, "s", [float("nan")], "float32"))
+            rows.append(Row(part, f"{name}: {type(error).__name__}", "s", [0.0], "not measured"))
             continue
         calls[{"both": "bfloat16, channels-last", "compiled": "bfloat16, channels-last, compiled"}.get(name, name)] = (
             call
@@ -328,22 +329,19 @@ def measure(plan: Plan) -> list[Row]:
 
 
 def show(rows: list[Row], device: str) -> None:
-    """Print all rows as one table, a section for each part."""
-    table = Table("case", "median", "ratio", "least to greatest", "to", title=f"particle search on {device}")
-    part = ""
-    for row in rows:
-        if row.part != part:
-            table.add_section()
-            table.add_row(f"[bold]{row.part}", "", "", "", "")
-            part = row.part
-        median, ratio = statistics.median(row.values), spread(row.ratios)
-        text = f"{median:.1f} MiB" if row.unit == "MiB" else f"{1000 * median:.2f} ms"
-        if ratio is None:
-            table.add_row(f"  {row.case}", "", "", "", row.compared_with)
-            continue
-        between = f"{ratio['least']:.3f} to {ratio['greatest']:.3f}"
-        table.add_row(f"  {row.case}", text, f"{ratio['median']:.3f}", between, row.compared_with)
-    Console().print(table)
+    """Print a table for each part."""
+    console = Console(highlight=False)
+    console.print(f"[bold]Particle search on {device}[/bold]\n")
+    for part in dict.fromkeys(row.part for row in rows):
+        table = Table("case", "median", "ratio", "least to greatest", "to", title=part, title_justify="left")
+        for row in rows:
+            if row.part != part:
+                continue
+            median, ratio = statistics.median(row.values), spread(row.ratios)
+            text = f"{median:.1f} MiB" if row.unit == "MiB" else f"{1000 * median:.2f} ms"
+            between = f"{ratio['least']:.3f} to {ratio['greatest']:.3f}" if ratio else ""
+            table.add_row(row.case, text, f"{ratio['median']:.3f}" if ratio else "", between, row.compared_with)
+        console.print(table)
 
 
 def describe(device: str) -> str:

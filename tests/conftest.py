@@ -11,7 +11,10 @@ from torch import Tensor, nn
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
+    from aureole.core.random import _Default
+
     torch.manual_seed(0)
+    _Default.generator = None  # the library's own generator starts anew, so that the order of tests does not matter
 
 
 @dataclass

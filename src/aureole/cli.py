@@ -81,14 +81,16 @@ class PlainOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    """Write one self-contained HTML page about all runs below a folder.
+    """Write one self-contained HTML page about all runs below a folder, or the tables alone as Markdown.
 
     Attributes:
-        title: heading of the page; by default the folder's name.
+        title: heading of the page; by default the recipes and the data.
+        markdown: file for the tables as Markdown, a section a sub-folder; then no HTML page is written.
         json: print the path as JSON.
     """
 
     title: str | None = None
+    markdown: Path | None = None
     json: bool = False
 
 
@@ -281,13 +283,17 @@ def _evaluate(arguments: Sequence[str]) -> None:
 
 
 def _report(arguments: Sequence[str]) -> None:
+    from aureole.core.records import replace_text
     from aureole.report import report
+    from aureole.report.markdown import results_page
 
     if arguments and arguments[0] in ("-h", "--help"):
         parse(ReportOptions, arguments, prog="aureole report FOLDER", default=ReportOptions())
     path, rest = _positional(arguments, "folder", "report")
     options = parse(ReportOptions, rest, prog="aureole report FOLDER", default=ReportOptions())
-    page = report(Path(path), title=options.title)
+    page = options.markdown or report(Path(path), title=options.title)
+    if options.markdown:
+        replace_text(page, results_page(Path(path)))
     return _say(json.dumps({"report": str(page)}) if options.json else f"report: {page}")
 
 

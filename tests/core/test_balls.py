@@ -134,6 +134,7 @@ HARD = {
     "sizes over twelve decades": (np.logspace(-8, 4, 60), np.full(60, 0.2)),
     "each size twice the last": (2.0 ** np.arange(-40, 40), np.full(80, 0.3)),
     "each size twice the last, falling rooms": (2.0 ** np.arange(-40, 40), 1 / np.sqrt(np.arange(1, 81))),
+    "each size twice the last, even rooms": (2.0 ** np.arange(120), np.ones(120)),
     "no room at all": (np.ones(5), np.zeros(5)),
     "some without room": (np.ones(6), np.array([0, 0, 0, 1.0, 1.0, 0.1])),
 }

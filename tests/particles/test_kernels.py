@@ -128,7 +128,10 @@ def test_particles_that_coincide_far_from_another_move_as_one() -> None:
     x_adv[4] += 0.4 * torch.randn(40)
     repulsion = RBF(1.0)(torch.zeros_like(x_adv), x_adv, x).repulsion
     torch.testing.assert_close(repulsion[:4], repulsion[:1].expand(4, 1, 40), rtol=1e-4, atol=1e-6)
-    assert repulsion.abs().max() < 1
+    assert 0.01 < repulsion.abs().max() < 1
+    for rows in (5, 40, 300):  # the median distance is zero but for rounding: there is no width, and nothing repels
+        many = torch.cat([x_adv[:1].expand(rows, 1, 40), x_adv[4:]])
+        assert torch.equal(RBF()(torch.zeros_like(many), many, x).repulsion, torch.zeros_like(many))
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 9])
@@ -170,6 +173,14 @@ def test_distances_are_exact_where_raw_images_would_cancel() -> None:
     expected = torch.cdist(points, points).square()
     torch.testing.assert_close(squared_distances(points.float()).double(), expected, rtol=1e-2, atol=0)
     torch.testing.assert_close(squared_distances(points), expected, rtol=1e-10, atol=1e-15)
+
+
+def test_distances_below_the_rounding_of_the_gram_matrix_are_zero() -> None:
+    points = torch.randn(50, 6, 300)
+    points[:, 3:] = points[:, :3] + 1e-6 * torch.randn(50, 3, 300)
+    found = squared_distances(points)
+    assert torch.equal(found[:, range(3), range(3, 6)], torch.zeros(50, 3))
+    assert found[:, 0, 1].min() > 400
 
 
 @pytest.mark.parametrize("kernel", [RBF(), RBF(0.5), FeatureRBF(nn.Identity(), 0.5)], ids=str)

@@ -23,6 +23,10 @@ class Attack(ABC):
 
     Attributes:
         ball: where the adversarial images lie.
+
+    Example:
+        >>> isinstance(PGD(), Attack)
+        True
     """
 
     ball: Ball = Linf(8 / 255)

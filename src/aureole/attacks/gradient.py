@@ -142,6 +142,13 @@ class RFGSM(GradientAttack):
 
     Attributes:
         start_fraction: share of the radius that the random step takes, in (0, 1); Tramer et al. 2018 take one half.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+        >>> x, y = torch.rand(2, 1, 2, 2), torch.tensor([0, 2])
+        >>> x_adv = RFGSM(ball=Linf(0.1))(model, x, y)
+        >>> Linf(0.1).contains(x_adv, x)
+        tensor([True, True])
     """
 
     start_fraction: float = 0.5
@@ -165,6 +172,13 @@ class BIM(GradientAttack):
     Attributes:
         num_steps: number of steps.
         step_size: length of a step, in the units of the images.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+        >>> x, y = torch.rand(2, 1, 2, 2), torch.tensor([0, 2])
+        >>> x_adv = BIM(ball=Linf(0.1), num_steps=3)(model, x, y)
+        >>> Linf(0.1).contains(x_adv, x)
+        tensor([True, True])
     """
 
     num_steps: int = 10
@@ -184,6 +198,13 @@ class MIM(GradientAttack):
         num_steps: number of steps.
         step_size: length of a step, in the units of the images.
         decay: what is kept of the accumulated gradient at each step.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+        >>> x, y = torch.rand(2, 1, 2, 2), torch.tensor([0, 2])
+        >>> x_adv = MIM(ball=Linf(0.1), num_steps=3)(model, x, y)
+        >>> Linf(0.1).contains(x_adv, x)
+        tensor([True, True])
     """
 
     num_steps: int = 10

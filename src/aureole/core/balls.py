@@ -32,6 +32,11 @@ class Ball(ABC):
 
     Raises:
         InputError: the radius is not a positive number, or a lower bound is not below its upper bound.
+
+    Example:
+        >>> colour = Linf(8 / 255, bounds=((0.0, 0.0, 0.0), (1.0, 1.0, 0.5)))
+        >>> colour.clip(torch.ones(3, 1, 1)).flatten()
+        tensor([1.0000, 1.0000, 0.5000])
     """
 
     radius: float

@@ -19,7 +19,12 @@ class InputError(ValueError):
 
 
 class UntrustedResult(UserWarning):
-    """A result was computed, but something about the model or the data makes it hard to believe."""
+    """A result was computed, but something about the model or the data makes it hard to believe.
+
+    Example:
+        >>> import warnings
+        >>> warnings.simplefilter("error", UntrustedResult)  # where a doubtful result is to stop a run
+    """
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
@@ -34,7 +39,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
         An exception for the caller to raise.
 
     Example:
-        >>> str(unknown_name("recipe", "robust-pgb", ["robust-pgd", "robust-trades"]))
+        >>> str(unknown_name("recipe", "robust-pgb", ["robust-pgd", "semisup-vat"]))
         "unknown recipe 'robust-pgb': did you mean 'robust-pgd'?"
     """
     names = sorted(known)

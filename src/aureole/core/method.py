@@ -24,6 +24,10 @@ class Batch:
         epoch: epoch that the batch belongs to, from 0.
         step: place of the batch in its epoch, from 0.
         streams: one random stream an example; None draws from the library's own generator.
+
+    Example:
+        >>> len(Batch(torch.rand(5, 1, 2, 2), torch.zeros(5, dtype=torch.int64)))
+        5
     """
 
     x: Float[Tensor, "batch *event"]

@@ -28,6 +28,10 @@ class Objective(ABC):
     Attributes:
         needs_clean: reads the clean logits.
         needs_labels: reads the labels.
+
+    Example:
+        >>> KL().needs_clean, KL().needs_labels
+        (True, False)
     """
 
     needs_clean: ClassVar[bool] = False

@@ -188,8 +188,8 @@ class RBF(Kernel):
 class FeatureRBF(Kernel):
     """Gaussian kernel on features (SVGDF, thesis chapter 6); its gradient flows through the extractor.
 
-    The repulsion is -1/n sum_j grad_{x_i} K_ij, one backward pass for all pairs; Eq. 5.7 has grad_{x_j} K_ij, which needs
-    a pass a particle. The two are equal where the extractor is linear.
+    The repulsion is -1/n sum_j grad_{x_i} K_ij, one backward pass for all pairs; Eq. 5.7 has grad_{x_j} K_ij, which
+    needs a pass a particle. The two are equal where the extractor is linear.
 
     Args:
         extractor: maps images (rows, *event) to features (rows, *any), differentiably; in evaluation mode here.

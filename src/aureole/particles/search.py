@@ -52,6 +52,12 @@ class Particles:
         x: the images.
         objective: objective at the last gradient (for ``keep="best"``: the best), shape (num_particles, batch).
         kernel: mean off-diagonal kernel value of each image at the last step, shape (batch,); None without a kernel.
+
+    Example:
+        >>> model, x = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.rand(5, 1, 2, 2)
+        >>> particles = ParticleSearch(Linf(0.1), num_particles=3, num_steps=2)(model, x)
+        >>> particles.objective.shape, particles.squared_distance.shape
+        (torch.Size([3, 5]), torch.Size([5]))
     """
 
     x_adv: Points

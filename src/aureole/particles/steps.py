@@ -100,6 +100,9 @@ class Langevin(StepRule):
     Args:
         noise: scale of the noise, at least 0.
         rule: normalises the drive; None leaves it as it is.
+
+    Example:
+        >>> search = ParticleSearch(Linf(0.1), kernel=None, step=Langevin(noise=0.1, rule=Steepest()))
     """
 
     noise: float = 1.0

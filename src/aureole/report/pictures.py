@@ -14,7 +14,7 @@ from aureole.core.errors import InputError
 from aureole.core.records import Record
 from aureole.report.layout import number
 
-PARTICLES_NAME = "particles.npz"
+PARTICLES_PATTERN = "particles*.npz"
 _MOST_IMAGES = 6
 _MOST_PARTICLES = 8
 _LONGEST_SIDE = 128
@@ -72,20 +72,20 @@ class Gallery:
 
 
 def galleries(found: Sequence[tuple[Path, Record]]) -> list[Gallery]:
-    """Return the pictures of the runs that have ``particles.npz`` beside their record.
+    """Return the pictures of the runs that have files ``particles*.npz`` beside their record.
 
     Args:
         found: records and their files.
 
     Returns:
-        One gallery for each label, data set and number of particles: its run with the lowest seed.
+        One gallery for each file of each label, data set and number of particles: its run with the lowest seed.
 
     Raises:
         InputError: such a file is not what :func:`read_particles` expects.
     """
     chosen: dict[Any, tuple[Path, Record]] = {}
     for path, record in found:
-        if (path.parent / PARTICLES_NAME).is_file():
+        if any(path.parent.glob(PARTICLES_PATTERN)):
             key = (record.data, record.label, record.method, record.num_particles)
             if key not in chosen or record.seed < chosen[key][1].seed:
                 chosen[key] = (path, record)
@@ -93,7 +93,7 @@ def galleries(found: Sequence[tuple[Path, Record]]) -> list[Gallery]:
     shown = []
     for path, record in chosen.values():
         title = f"{record.label}, seed {record.seed}" + (f", {record.data.name}" if several else "")
-        shown.append(_gallery(path.parent / PARTICLES_NAME, title))
+        shown += [_gallery(file, title) for file in sorted(path.parent.glob(PARTICLES_PATTERN))]
     return shown
 
 
@@ -102,7 +102,7 @@ def read_particles(path: Path) -> dict[str, Any]:
 
     Args:
         path: an npz file with ``x`` (k, C, H, W), ``x_adv`` (n, k, C, H, W), ``labels`` (k,), ``predictions`` (n, k)
-            and, if there are any, ``class_names``.
+            and, if there are any, ``class_names`` and a ``title``.
 
     Returns:
         Name -> array.
@@ -136,6 +136,7 @@ def _gallery(path: Path, title: str) -> Gallery:
     import numpy as np
 
     arrays = read_particles(path)
+    title = f"{title}: {arrays['title']}" if "title" in arrays else title
     x, x_adv = arrays["x"].astype(np.float64), arrays["x_adv"].astype(np.float64)
     delta = (x_adv - x).mean(axis=2)
     largest = float(np.abs(delta).max()) or 1.0

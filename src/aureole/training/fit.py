@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -184,12 +186,11 @@ def _save_weights(network: nn.Module, path: Path) -> None:
     temporary.replace(path)
 
 
-class _quiet(warnings.catch_warnings):  # noqa: N801 (used as a function)
+@contextmanager
+def _quiet() -> Iterator[None]:
     """Silence Lightning's advice about loaders and hardware, which our loader and recipes settle."""
-
-    def __enter__(self) -> Any:
-        entered = super().__enter__()
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         for name in ("lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        return entered
+        yield

@@ -133,18 +133,24 @@ class TrainingModule(LightningModule):
         """Move the schedule on, and write down the epoch's means (after its validation)."""
         schedulers = self.lr_schedulers()
         assert isinstance(schedulers, torch.optim.lr_scheduler.LRScheduler)
-        schedulers.step()
-        gathered = {name: self.all_gather(value).sum() for name, value in sorted(self._sums.items())}
+        schedulers.step()  # pyright: ignore[reportCallIssue]
+        gathered = {name: self._over_processes(value) for name, value in sorted(self._sums.items())}
         count = gathered.pop("examples")
         row = {"epoch": float(self.current_epoch + 1)}
         row |= {f"train/{name}": float(value / count) for name, value in gathered.items()}
-        row["validation/accuracy"] = float(self.accuracy.compute())
+        row["validation/accuracy"] = float(self.accuracy.compute())  # pyright: ignore[reportCallIssue]
         self.accuracy.reset()
         self.history.append(row)
         self.seconds.append(self._elapsed)
         self._sums, self._elapsed = {}, 0.0
         for logger in self.loggers:
             logger.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=self.current_epoch + 1)
+
+    def _over_processes(self, value: Tensor) -> Tensor:
+        """Return the sum of a value over all processes."""
+        gathered = self.all_gather(value)
+        assert isinstance(gathered, Tensor)
+        return gathered.sum()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what the epoch has summed so far."""
