@@ -202,7 +202,7 @@ def beside_foolbox(plan: Plan, load: Load) -> list[Row]:
         return []
     model, x, y = load.build(plan.device)
     ours = PGD(ball=BALL, num_steps=load.num_steps, step_size=2 / 255)
-    peer = foolbox.models.PyTorchModel(model, bounds=(0, 1), device=x.device)
+    peer = foolbox.PyTorchModel(model, bounds=(0, 1), device=x.device)
     attack = foolbox.attacks.LinfPGD(abs_stepsize=2 / 255, steps=load.num_steps)
 
     def run_frozen() -> object:

@@ -23,7 +23,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(METHODS, _FOR_METHODS),
     "training": _FOR_TRAINING,
     "recipes": _FOR_TRAINING | {"training", "report"},
-    "cli": _FOR_TRAINING | {"training", "report", "recipes", "the package itself"},
+    "cli": _FOR_TRAINING | {"training", "report", "recipes", "options", "the package itself"},
+    "options": _ONLY_CORE,
     "__main__": {"cli"},
     "__init__": _FOR_TRAINING | {"training", "report", "recipes"},
 }

@@ -120,13 +120,14 @@ def _mnist(scale: Scale, data: str | None, plan: Evaluation) -> Training:
         return run
     return replace(
         run,
-        data=replace(run.data, num_train=5000),
+        data=replace(run.data, num_train=2500),
         optimizer=SGD(learning_rate=0.05, milestones=(7, 8)),
         epochs=8,
+        batch_size=50,
         evaluation=replace(plan, num_examples=1000),
         proxy_reason=(
-            "5,000 of 59,000 training images, 8 of 100 epochs at a rate of 0.05, 8 search steps of 0.08 instead"
-            " of 40 of 0.01, the first 1,000 test images"
+            "2,500 of 59,000 training images, 8 of 100 epochs of batches of 50 at a rate of 0.05, 8 search steps of 0.08"
+            " instead of 40 of 0.01, the first 1,000 test images"
         ),
     )
 
@@ -145,13 +146,15 @@ def _cifar10(scale: Scale, data: str | None, plan: Evaluation) -> Training:
         return run
     return replace(
         run,
-        data=replace(run.data, num_train=4000),
-        model=ModelConfig(name="resnet8"),
-        optimizer=replace(run.optimizer, milestones=(9, 11)),
-        epochs=12,
+        data=replace(run.data, num_train=2500),
+        model=ModelConfig(name="lenet5"),
+        optimizer=SGD(learning_rate=0.05, milestones=(9, 10)),
+        epochs=10,
+        batch_size=50,
+        augment="none",
         evaluation=replace(plan, num_examples=500),
         proxy_reason=(
-            "ResNet-8 instead of ResNet-18, 4,000 of 49,000 training images, 12 of 100 epochs, 5 search steps of 0.01"
-            " instead of 10 of 0.007, the first 500 test images"
+            "LeNet-5 instead of ResNet-18, 2,500 of 49,000 training images, 10 of 100 epochs of batches of 50 at a rate"
+            " of 0.05 without augmentation, 5 search steps of 0.01 instead of 10 of 0.007, the first 500 test images"
         ),
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -25,8 +26,11 @@ def progress_bar(*, enabled: bool = True) -> Progress:
     )
 
 
-class SaveOften(Callback):
+class SaveOften(Checkpoint):
     """Write ``last.ckpt`` after every epoch, and in mid-epoch when the last one is old enough; each write is atomic.
+
+    Lightning calls a ``Checkpoint`` after the module's own end of an epoch, so what the epoch changed there (the
+    schedule, the history) is in the file.
 
     Args:
         path: of the checkpoint.

@@ -143,7 +143,6 @@ def fit(config: Training, folder: Path, splits: Splits) -> tuple[nn.Module, list
             max_epochs=config.epochs,
             callbacks=callbacks,
             logger=TensorBoardLogger(folder, name="", version="tensorboard"),
-            enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
