@@ -42,7 +42,7 @@ def network() -> nn.Module:
 def train(x: Tensor, y: Tensor, *, robust: bool, epochs: int) -> nn.Module:
     torch.manual_seed(0)
     model = network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     ald = au.ALD(au.ParticleSearch(BALL, num_particles=4, num_steps=5, step_size=0.05))  # line 1 of 2
     for _ in range(epochs):
         for index in torch.randperm(len(x)).split(64):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from aureole.core.balls import Ball
@@ -92,11 +92,11 @@ def warn_softmax(logits: Float[Tensor, "batch classes"]) -> None:
         )
 
 
-def warn_zero_gradient(gradient: Float[Tensor, "..."], event_ndim: int) -> None:
-    """Warn where images get no gradient at all: the model hides its gradients, or saturates."""
-    zero = int((gradient.abs().flatten(-event_ndim).amax(-1) == 0).sum())
+def warn_zero_gradient(gradient: Float[Tensor, "rows *event"], standing: Bool[Tensor, " rows"]) -> None:
+    """Warn where images that still stand get no gradient at all: the model hides its gradients, or saturates."""
+    zero = int(((gradient.flatten(1).abs().amax(-1) == 0) & standing).sum())
     if zero:
-        total = gradient.shape[:-event_ndim].numel()
+        total = len(gradient)
         warnings.warn(
             f"the gradient is zero for {zero} of {total} images: gradient attacks cannot move them, so their robustness"
             " is not shown (try DLR or Margin as the objective, or an attack without gradients)",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,6 +20,7 @@ from aureole.core.model import frozen, predict
 from aureole.core.random import Streams, streams_for
 
 
+@runtime_checkable
 class AttackLike(Protocol):
     """Whatever turns images into adversarial images of a ball."""
 

@@ -127,14 +127,14 @@ def _ungroup(grouped: Tensor, like: Tensor, scope: Scope) -> Tensor:
 
 def _push(strength: Tensor, points: Tensor) -> Tensor:
     """Return mean_j strength_ij (x_i - x_j), with strength = K / sigma^2."""
-    return (points * strength.sum(-1, keepdim=True) - strength @ points) / points.shape[1]
+    return (torch.diag_embed(strength.sum(-1)) - strength) / points.shape[1] @ points
 
 
 def _interact(off: Tensor, score: Tensor, scope: Scope, batch: int) -> tuple[Tensor, Tensor]:
     """Return the drive (the diagonal of the kernel is 1) and the mean off-diagonal kernel value of each image."""
     scores = _group(score, scope)
     n = scores.shape[1]
-    drive = _ungroup((scores + off @ scores) / n, score, scope)
+    drive = _ungroup((off + torch.eye(n, dtype=off.dtype, device=off.device)) / n @ scores, score, scope)
     return drive, (off.sum((-1, -2)) / max(n * (n - 1), 1)).expand(batch)
 
 

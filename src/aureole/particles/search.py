@@ -240,8 +240,6 @@ class _Ascent:
             values.append(value)
             gradients.append(gradient)
         gradient = torch.cat(gradients) if len(gradients) > 1 else gradients[0]
-        if self.suspect and with_gradient:
-            checks.warn_zero_gradient(gradient, self.x.ndim - 1)
         self.unchecked = self.suspect = False
         return torch.cat(values).view(x_adv.shape[:2]), gradient.view_as(x_adv)
 
@@ -264,6 +262,9 @@ class _Ascent:
             raise InputError(
                 "the model's output does not depend differentiably on the images: no gradient attack can work"
             )
+        if self.suspect:
+            standing = logits.argmax(-1) == labels if labels is not None else torch.ones_like(values, dtype=torch.bool)
+            checks.warn_zero_gradient(gradient, standing)
         return values.detach(), gradient
 
     def _better(self, best: tuple[Tensor, Tensor] | None, x_adv: Tensor) -> tuple[Tensor, Tensor] | None:

@@ -126,8 +126,8 @@ def _mnist(scale: Scale, data: str | None, plan: Evaluation) -> Training:
         batch_size=50,
         evaluation=replace(plan, num_examples=1000),
         proxy_reason=(
-            "2,500 of 59,000 training images, 8 of 100 epochs of batches of 50 at a rate of 0.05, 8 search steps of 0.08"
-            " instead of 40 of 0.01, the first 1,000 test images"
+            "2,500 of 59,000 training images, 8 of 100 epochs of batches of 50 at a rate of 0.05, 8 search steps of"
+            " 0.08 instead of 40 of 0.01, the first 1,000 test images"
         ),
     )
 

@@ -75,7 +75,15 @@ def figure_5_4(
     particles: tuple[int, ...] = (1, 4),
     single_seed_particles: tuple[int, ...] = (2, 8),
 ) -> Sweep:
-    """Natural and PGD-200 accuracy against the number of particles, MNIST, LeNet."""
+    """Natural and PGD-200 accuracy against the number of particles, MNIST, LeNet.
+
+    Args:
+        data: where the data is: a folder, an .npz file, or a name on the hub.
+        scale: the paper's, or a declared cheaper one.
+        seeds: of the runs.
+        particles: numbers of particles, each with every seed.
+        single_seed_particles: numbers of particles with the first seed alone.
+    """
     return accuracy_against_particles(
         "mnist", data=data, scale=scale, seeds=seeds, particles=particles, single_seed_particles=single_seed_particles
     )
@@ -88,14 +96,28 @@ def figure_5_5(
     particles: tuple[int, ...] = (1, 4),
     single_seed_particles: tuple[int, ...] = (2,),
 ) -> Sweep:
-    """Natural and PGD-200 accuracy against the number of particles, CIFAR-10, ResNet-18."""
+    """Natural and PGD-200 accuracy against the number of particles, CIFAR-10, ResNet-18.
+
+    Args:
+        data: where the data is: a folder, an .npz file, or a name on the hub.
+        scale: the paper's, or a declared cheaper one.
+        seeds: of the runs.
+        particles: numbers of particles, each with every seed.
+        single_seed_particles: numbers of particles with the first seed alone.
+    """
     return accuracy_against_particles(
         "cifar10", data=data, scale=scale, seeds=seeds, particles=particles, single_seed_particles=single_seed_particles
     )
 
 
 def table_5_3(data: str | None = None, scale: Scale = "small", seeds: tuple[int, ...] = (0, 1, 2)) -> Sweep:
-    """Natural and robust accuracy of ADT, PGD, TRADES and their ALD forms, CIFAR-10 (tables 5.2 and 5.3)."""
+    """Natural and robust accuracy of ADT, PGD, TRADES and their ALD forms, CIFAR-10 (tables 5.2 and 5.3).
+
+    Args:
+        data: where the data is: a folder, an .npz file, or a name on the hub.
+        scale: the paper's, or a declared cheaper one.
+        seeds: of the runs.
+    """
     runs: dict[str, Experiment] = {}
     for seed in seeds:
         for name in ("adt-exp", "adt-expam", "pgd", "ald-pgd", "trades", "ald-trades"):
@@ -105,14 +127,27 @@ def table_5_3(data: str | None = None, scale: Scale = "small", seeds: tuple[int,
 
 
 def figure_5_6(data: str | None = None, setting: Setting = "mnist", epochs: int = 2) -> Sweep:
-    """Time of an epoch with one particle: natural, PGD, TRADES and the ALD forms."""
+    """Time of an epoch with one particle: natural, PGD, TRADES and the ALD forms.
+
+    Args:
+        data: where the data is: a folder, an .npz file, or a name on the hub.
+        setting: kind of data.
+        epochs: timed.
+    """
     return _timing(setting, data, epochs, dict.fromkeys(("natural", *_FOUR), (1,)))
 
 
 def figure_5_7(
     data: str | None = None, setting: Setting = "mnist", epochs: int = 2, particles: tuple[int, ...] = (1, 2, 4, 8)
 ) -> Sweep:
-    """Time of an epoch of ALD against the number of particles."""
+    """Time of an epoch of ALD against the number of particles.
+
+    Args:
+        data: where the data is: a folder, an .npz file, or a name on the hub.
+        setting: kind of data.
+        epochs: timed.
+        particles: numbers of particles, each with every seed.
+    """
     return _timing(setting, data, epochs, {"ald-pgd": particles, "ald-trades": particles})
 
 
@@ -180,12 +215,26 @@ def figure_5_2(
     particles: tuple[int, ...] = (2, 4, 8, 16),
     seeds: tuple[int, ...] = (0, 1, 2),
 ) -> Sweep:
-    """Diversity and strength of the particles of each sampler; figure 5.1 is its pictures."""
+    """Diversity and strength of the particles of each sampler; figure 5.1 is its pictures.
+
+    Args:
+        data: where the data is: a folder, an .npz file, or a name on the hub.
+        setting: kind of data.
+        scale: the paper's, or a declared cheaper one.
+        particles: numbers of particles, each with every seed.
+        seeds: of the runs.
+    """
     return diversity(setting, data=data, scale=scale, particles=particles, seeds=seeds)
 
 
 def figure_5_1(data: str | None = None, setting: Setting = "mnist", scale: Scale = "small") -> Sweep:
-    """Pictures of three particles of the same image, by Stein and by restarts."""
+    """Pictures of three particles of the same image, by Stein and by restarts.
+
+    Args:
+        data: where the data is: a folder, an .npz file, or a name on the hub.
+        setting: kind of data.
+        scale: the paper's, or a declared cheaper one.
+    """
     return diversity(setting, data=data, scale=scale, particles=(3,), seeds=(0,))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from aureole.core.balls import Ball, Linf
 from aureole.core.errors import InputError
@@ -114,7 +116,7 @@ class Training:
     ema_decay: float | None = None
     seed: int = 0
     evaluation: Evaluation = Evaluation()
-    engine: Engine = Engine()
+    engine: Annotated[Engine, tyro.conf.arg(name="")] = Engine()  # its fields are options without a prefix
     label: str = ""
     paper: dict[str, float] = field(default_factory=dict)
     proxy_reason: str = ""

@@ -97,7 +97,10 @@ class TrainingModule(LightningModule):
         return batch
 
     def on_train_epoch_start(self) -> None:
-        """Start the clock."""
+        """Start the clock, and tell the loader which epoch it is: a resumed run may begin with any."""
+        loader = self.trainer.train_dataloader
+        assert isinstance(loader, BatchLoader)
+        loader.set_epoch(self.current_epoch)
         self._tick = time.perf_counter()
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:

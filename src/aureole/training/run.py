@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -127,6 +127,7 @@ def run_attacks(
     return results, notes, len(images)
 
 
+@runtime_checkable
 class Changes(Protocol):
     """What an evaluation may change of a run's own plan; None leaves it."""
 

@@ -51,11 +51,15 @@ def run_experiment(experiment: Experiment | Sweep, folder: Path, *, recipe: str 
     return [run_training(experiment, folder, recipe=recipe)]
 
 
-def without_progress(experiment: Experiment | Sweep) -> Experiment | Sweep:
-    """Return the same runs without progress bars."""
+def with_engine(experiment: Experiment | Sweep, **changes: object) -> Experiment | Sweep:
+    """Return the same runs with some fields of their :class:`~aureole.training.config.Engine` changed.
+
+    Example:
+        >>> with_engine(Training(), devices=2).engine.devices
+        2
+    """
     if isinstance(experiment, Sweep):
-        silent = {name: without_progress(run) for name, run in experiment.runs.items()}
-        return replace(experiment, runs=silent)
+        return replace(experiment, runs={name: with_engine(run, **changes) for name, run in experiment.runs.items()})
     if isinstance(experiment, DiversityStudy):
-        return replace(experiment, model=without_progress(experiment.model))
-    return replace(experiment, engine=replace(experiment.engine, progress=False))
+        return replace(experiment, model=with_engine(experiment.model, **changes))
+    return replace(experiment, engine=replace(experiment.engine, **changes))  # pyright: ignore[reportArgumentType]
