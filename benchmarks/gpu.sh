@@ -50,9 +50,9 @@ run_search() {
 train() {
     local name="$1" particles="$2" epochs="$3"
     shift 3
-    "$PYTHON" -c 'import sys; from aureole.cli import main; sys.exit(main())' run robust-ald-pgd --setting cifar10 --data.source "$DATA" \
+    "$PYTHON" -m aureole run robust-ald-pgd --setting cifar10 --data.source "$DATA" \
         --method.search.num-particles "$particles" --epochs "$epochs" \
-        --engine.accelerator cuda --engine.precision bf16-mixed --engine.channels-last \
+        --accelerator cuda --precision bf16-mixed \
         --quiet --output "$WORK/$name" "$@" > "$OUT/$name.log" 2>&1 || { tail -n 20 "$OUT/$name.log"; return 1; }
     rm "$OUT/$name.log"
     cp "$WORK/$name/record.json" "$OUT/$name.json"

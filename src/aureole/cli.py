@@ -35,10 +35,12 @@ Each command has --help, and --json for machines. A killed run resumes when the 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """Options of every run.
+    """Train, evaluate, record and report what a recipe or a record describes.
+
+    `aureole list` names the recipes; `aureole run RECIPE --help` explains a recipe's own options and fields.
 
     Attributes:
-        output: folder of the run; by default runs/NAME.
+        output: folder of the run; by default one named after the recipe or the record, in runs.
         json: print the records as JSON, and nothing else.
         quiet: no progress bar.
     """
@@ -73,7 +75,7 @@ class EvaluateOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PlainOptions:
-    """Options of the commands that only print.
+    """Print the recipes, or the full configuration of one.
 
     Attributes:
         json: print JSON, and nothing else.
@@ -101,8 +103,10 @@ def _say(text: str) -> None:
     print(text)
 
 
-def _positional(arguments: Sequence[str], what: str, command: str) -> tuple[str, list[str]]:
-    """Split off the first argument, which says what a command is about."""
+def _positional(arguments: Sequence[str], what: str, command: str, options: Any) -> tuple[str, list[str]]:
+    """Split off the first argument, which says what a command is about; in its place, help may be asked for."""
+    if arguments and arguments[0] in ("-h", "--help"):
+        parse(type(options), ["--help"], prog=f"aureole {command} {what.upper()}", default=options)
     if not arguments or arguments[0].startswith("-"):
         raise InputError(f"'aureole {command}' needs {what} first: aureole {command} {what.upper()} [--field value]")
     return arguments[0], list(arguments[1:])
@@ -167,7 +171,7 @@ def _help(prog: str, *targets: Any) -> None:
 
 
 def _show(arguments: Sequence[str]) -> None:
-    name, rest = _positional(arguments, "recipe", "show")
+    name, rest = _positional(arguments, "recipe", "show", PlainOptions())
     if "--help" in rest or "-h" in rest:
         return _configured("show", name, rest)
     options, rest = parse_known(PlainOptions, rest, prog=f"aureole show {name}")
@@ -192,7 +196,7 @@ def _indented(values: Any, depth: int = 0) -> str:
 
 
 def _run(arguments: Sequence[str]) -> None:
-    name, rest = _positional(arguments, "recipe", "run")
+    name, rest = _positional(arguments, "recipe", "run", RunOptions())
     if "--help" in rest or "-h" in rest:
         _configured("run", name, rest)
         return None
@@ -238,21 +242,35 @@ def _record_json(record: Any) -> str:
 
 def _rerun(arguments: Sequence[str]) -> None:
     from aureole.core.records import read_record
+    from aureole.training.config import Training
+    from aureole.training.study import DiversityStudy
     from aureole.training.sweep import run_experiment, with_engine
 
-    path, rest = _positional(arguments, "record", "rerun")
+    path, rest = _positional(arguments, "record", "rerun", RunOptions())
     options = parse(RunOptions, rest, prog="aureole rerun RECORD", default=RunOptions())
-    before = read_record(Path(path))
+    before, home = read_record(Path(path)), Path(path).resolve()
+    home = home if home.is_dir() else home.parent
+    folder = options.output or Path("runs") / f"rerun-{home.name}"
+    if folder.resolve() == home:
+        raise InputError(f"{folder} is the run to repeat: choose another --output")
     config = from_values(before.config)
-    folder = options.output or Path("runs") / f"rerun-{before.recipe or 'run'}-seed{before.seed}"
+    if not isinstance(config, Training | DiversityStudy):
+        raise InputError(f"the record {path} holds no configuration of a run: repeat the run that wrote it")
     if options.quiet or options.json:
         config = with_engine(config, progress=False)
     (after,) = run_experiment(config, folder, recipe=before.recipe)
     _summarise([after], folder, None, as_json=options.json)
     if not options.json:
-        for was, now in zip(before.evaluations, after.evaluations, strict=False):
-            verdict = "as recorded" if was.num_correct == now.num_correct else f"recorded {was.accuracy:.4f}"
-            _say(f"{now.attack}: {now.accuracy:.4f} ({verdict})")
+        was = {e.attack: e for e in before.evaluations}
+        for now in after.evaluations:
+            _say(f"{now.attack}: {now.accuracy:.4f} ({_verdict(was.get(now.attack), now)})")
+
+
+def _verdict(was: Any, now: Any) -> str:
+    """Compare an evaluation with the recorded one, which may since have been replaced by another."""
+    if was is None or (was.num_examples, was.settings) != (now.num_examples, now.settings):
+        return "recorded under other settings"
+    return "as recorded" if was.num_correct == now.num_correct else f"recorded {was.accuracy:.4f}"
 
 
 def _evaluate(arguments: Sequence[str]) -> None:
@@ -262,9 +280,7 @@ def _evaluate(arguments: Sequence[str]) -> None:
     from aureole.core.records import find_records
     from aureole.training.run import check_names, evaluate_run
 
-    if arguments and arguments[0] in ("-h", "--help"):
-        parse(EvaluateOptions, arguments, prog="aureole evaluate RUN", default=EvaluateOptions())
-    path, rest = _positional(arguments, "run", "evaluate")
+    path, rest = _positional(arguments, "run", "evaluate", EvaluateOptions())
     options = parse(EvaluateOptions, rest, prog="aureole evaluate RUN", default=EvaluateOptions())
     check_names(options.attacks)
     found = [p.parent for p, record in find_records(Path(path)) if record.kind == "training"]
@@ -291,9 +307,7 @@ def _report(arguments: Sequence[str]) -> None:
     from aureole.report import report
     from aureole.report.markdown import results_page
 
-    if arguments and arguments[0] in ("-h", "--help"):
-        parse(ReportOptions, arguments, prog="aureole report FOLDER", default=ReportOptions())
-    path, rest = _positional(arguments, "folder", "report")
+    path, rest = _positional(arguments, "folder", "report", ReportOptions())
     options = parse(ReportOptions, rest, prog="aureole report FOLDER", default=ReportOptions())
     page = options.markdown or report(Path(path), title=options.title)
     if options.markdown:
@@ -317,15 +331,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        if not arguments or arguments[0] in ("-h", "--help"):
-            _say(_HELP)
-        elif arguments[0] == "--version":
-            _say(_version())
-        elif arguments[0] not in _COMMANDS:
-            raise unknown_name("command", arguments[0], _COMMANDS)
-        else:
-            _keep_memory()
-            _COMMANDS[arguments[0]](arguments[1:])
+        _dispatch(arguments)
     except InputError as error:
         print(f"aureole: {error}", file=sys.stderr)
         return 2
@@ -337,7 +343,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("aureole: interrupted; give the same command again to resume", file=sys.stderr)
         return 130
+    except SystemExit as stop:  # help was printed
+        return int(stop.code or 0)
     return 0
+
+
+def _dispatch(arguments: Sequence[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        return _say(_HELP)
+    if arguments[0] == "--version":
+        return _say(_version())
+    if arguments[0] not in _COMMANDS:
+        raise unknown_name("command", arguments[0], _COMMANDS)
+    _keep_memory()
+    return _COMMANDS[arguments[0]](arguments[1:])
 
 
 def _keep_memory() -> None:
@@ -354,6 +373,6 @@ def _keep_memory() -> None:
 
 
 def _version() -> str:
-    from importlib.metadata import version
+    from aureole import __version__
 
-    return version("aureole")
+    return __version__

@@ -11,7 +11,7 @@ from typing import Any
 
 from aureole.core.errors import InputError
 
-_BOX = re.compile(r"[╭╮╰╯│─]+")
+_BOX = re.compile(r"[╭╮╰╯│─]+|-{4,}")  # where the output is no UTF-8, lines are drawn with hyphens
 
 
 def parse(target: Callable[..., Any], arguments: Sequence[str], *, prog: str, default: Any = None) -> Any:
@@ -65,14 +65,15 @@ def one_line(boxed: str) -> str:
         'unrecognized options: --epoch, 3: did you mean --epochs?'
     """
     parts: list[list[str]] = [[]]
-    for line in boxed.splitlines()[1:]:
+    for line in boxed.strip().splitlines()[1:]:  # the first is the title
         text = _BOX.sub(" ", line).strip()
         if text:
             parts[-1].append(text)
         elif parts[-1]:
             parts.append([])
-    said = " ".join(parts[0]) or "the options cannot be read; see --help"
-    offers = [line.split()[0] for part in parts for line in part if line.startswith("--")]
-    meant = any("Perhaps you meant" in line for part in parts for line in part)
-    hint = f": did you mean {offers[0]}?" if meant and offers else "; see --help"
-    return said[0].lower() + said[1:].rstrip(".") + hint
+    parts = [part for part in parts if part] or [["the options cannot be read"]]
+    said = re.sub(r"^Error parsing ([A-Z]\w*: )?", "", " ".join(parts[0])).rstrip(".")
+    offers = [line.split()[0].rstrip(",") for part in parts[1:] for line in part if line.startswith("--")]
+    meant = any(part[0].startswith(("Perhaps you meant", "Arguments similar to")) for part in parts)
+    hint = f": did you mean {' or '.join(offers[:3])}?" if meant and offers else "; see --help"
+    return said[0].lower() + said[1:] + hint

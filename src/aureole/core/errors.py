@@ -46,3 +46,13 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     offer = f"did you mean {' or '.join(map(repr, near))}?" if near else f"choose one of {', '.join(names)}"
     return InputError(f"unknown {kind} {name!r}: {offer}")
+
+
+def first_line(error: BaseException) -> str:
+    r"""Return the first line of what an exception says, or its type where it says nothing.
+
+    Example:
+        >>> first_line(OSError("the disk is full\nadvice"))
+        'the disk is full'
+    """
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

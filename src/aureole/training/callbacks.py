@@ -11,6 +11,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from aureole.core.errors import InputError, first_line
+
 
 def progress_bar(*, enabled: bool = True) -> Progress:
     """Return a bar with count and time left, on standard error; silent where that is no terminal."""
@@ -41,7 +43,13 @@ class SaveOften(Checkpoint):
         self.path, self.seconds, self.written = path, seconds, time.monotonic()
 
     def _save(self, trainer: Trainer) -> None:
-        trainer.save_checkpoint(self.path)
+        try:
+            trainer.save_checkpoint(self.path)
+        except (OSError, RuntimeError) as error:  # torch's writer says RuntimeError where the disk is full
+            raise InputError(
+                f"cannot write the checkpoint {self.path} ({first_line(error)}): the one before it is kept; mend the"
+                " cause, and give the same command again to resume"
+            ) from error
         self.written = time.monotonic()
 
     def on_train_batch_end(

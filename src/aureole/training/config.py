@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -38,6 +39,17 @@ class SGD:
     milestones: tuple[int, ...] = (75, 90)
     factor: float = 0.1
 
+    def __post_init__(self) -> None:
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(f"learning_rate must be positive and finite; got {self.learning_rate}")
+        if not (0 <= self.momentum < 1 and 0 <= self.weight_decay < math.inf):
+            raise InputError(
+                "momentum must lie in [0, 1) and weight_decay be at least 0;"
+                f" got {self.momentum} and {self.weight_decay}"
+            )
+        if self.nesterov and self.momentum == 0:
+            raise InputError("nesterov needs a momentum above 0; got 0")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
@@ -58,6 +70,14 @@ class Evaluation:
     num_examples: int | None = None
     batch_size: int = 250
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.step_size < math.inf:
+            raise InputError(f"step_size must be positive and finite; got {self.step_size}")
+        if self.batch_size < 1:
+            raise InputError(f"batch_size must be at least 1; got {self.batch_size}")
+        if self.num_examples is not None and self.num_examples < 1:
+            raise InputError(f"num_examples must be at least 1; got {self.num_examples}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +15,10 @@ import torch
 from torch import nn
 
 from aureole.core.config import from_values, to_values
-from aureole.core.errors import InputError
+from aureole.core.errors import InputError, first_line
 from aureole.core.records import replace_text
 from aureole.data import Splits
-from aureole.training.config import Training
+from aureole.training.config import Engine, Training
 
 CONFIG, CHECKPOINT, WEIGHTS = "config.json", "last.ckpt", "weights.safetensors"
 
@@ -95,14 +96,8 @@ def load_model(folder: Path) -> tuple[nn.Module, Training]:
     try:
         network.load_state_dict(load_file(path))
     except Exception as error:
-        raise InputError(
-            f"{path} cannot be read ({_first_line(error)}): delete it and run the command again"
-        ) from error
+        raise InputError(f"{path} cannot be read ({first_line(error)}): delete it and run the command again") from error
     return network.eval(), config
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def fit(config: Training, folder: Path, splits: Splits) -> tuple[nn.Module, list[dict[str, float]], list[float]]:
@@ -117,7 +112,7 @@ def fit(config: Training, folder: Path, splits: Splits) -> tuple[nn.Module, list
         The trained network, its history, and the seconds of each epoch.
 
     Raises:
-        InputError: the checkpoint cannot be read; it is left as it is.
+        InputError: the checkpoint cannot be read (it is left as it is) or written, or the device is not there.
     """
     from lightning.pytorch import Trainer
     from lightning.pytorch.loggers import TensorBoardLogger
@@ -134,7 +129,7 @@ def fit(config: Training, folder: Path, splits: Splits) -> tuple[nn.Module, list
     module = TrainingModule(config, network, splits)
     callbacks: list[Any] = [Bar(config.title, enabled=engine.progress), *_average(config)]
     callbacks.append(SaveOften(folder / CHECKPOINT, engine.checkpoint_seconds))
-    with _quiet():
+    with _quiet(), _plain_errors(engine):
         trainer = Trainer(
             accelerator=engine.accelerator,
             devices=engine.devices,
@@ -168,10 +163,13 @@ def _resumable(path: Path) -> Path | None:
     if not path.exists():
         return None
     try:
-        torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        if not (isinstance(checkpoint, dict) and "aureole" in checkpoint):
+            raise InputError("it is not one of aureole's")
     except Exception as error:
+        reason = first_line(error).partition(". ")[0]  # what follows is torch's advice to trust the file
         raise InputError(
-            f"the checkpoint {path} cannot be read ({_first_line(error)}): put a copy back, or delete it to start again"
+            f"the checkpoint {path} cannot be read ({reason}): put a copy back, or delete it to start again"
         ) from error
     return path
 
@@ -181,8 +179,30 @@ def _save_weights(network: nn.Module, path: Path) -> None:
 
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     temporary = path.with_suffix(".part")
-    save_file(state, temporary)
-    temporary.replace(path)
+    try:
+        save_file(state, temporary)
+        temporary.replace(path)
+    except Exception as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"cannot write {path} ({first_line(error)}); give the same command again to resume") from error
+
+
+@contextmanager
+def _plain_errors(engine: Engine) -> Iterator[None]:
+    """Say in one line that a device is missing, and let an interruption be one, where Lightning exits with status 1."""
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except MisconfigurationException as error:
+        wanted = f"{engine.devices} x {engine.accelerator}"
+        raise InputError(f"this machine cannot run on {wanted} (--engine.*): {first_line(error)}") from error
+    except SystemExit as stop:
+        if not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, handler)  # Lightning has switched it off
+        raise KeyboardInterrupt from stop
 
 
 @contextmanager

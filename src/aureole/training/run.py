@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 import warnings
@@ -49,6 +50,7 @@ def run_training(config: Training, folder: Path, *, recipe: str = "") -> Record:
     if torch.distributed.is_initialized() and torch.distributed.get_rank():
         raise SystemExit(0)  # the first process evaluates and writes
     evaluations, notes, num_test = run_attacks(network, config, config.evaluation)
+    notes = [*_divergence(history), *notes]
     commit, dirty = git_commit()
     record = Record(
         kind="training",
@@ -81,6 +83,14 @@ def run_training(config: Training, folder: Path, *, recipe: str = "") -> Record:
     )
     write_record(record, folder)
     return record
+
+
+def _divergence(history: Sequence[dict[str, float]]) -> list[str]:
+    """Say so where training diverged, as the accuracies then say nothing about the method."""
+    first = next((row["epoch"] for row in history if not math.isfinite(row["train/loss"])), None)
+    if first is None:
+        return []
+    return [f"the training loss is not finite from epoch {first:g} on: lower the learning rate, or clip the gradient"]
 
 
 def run_attacks(
@@ -157,9 +167,9 @@ def evaluate_run(folder: Path, changes: Changes) -> list[records.Evaluation]:
     plan = replace(
         own,
         ball=own.ball if changes.radius is None else replace(own.ball, radius=changes.radius),
-        step_size=changes.step_size or own.step_size,
+        step_size=own.step_size if changes.step_size is None else changes.step_size,
         attacks=changes.attacks,
-        num_examples=changes.num_examples or own.num_examples,
+        num_examples=own.num_examples if changes.num_examples is None else changes.num_examples,
         batch_size=changes.batch_size,
         seed=changes.seed,
     )
