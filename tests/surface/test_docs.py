@@ -6,7 +6,6 @@ import re
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -34,8 +33,8 @@ def blocks(text: str, language: str) -> list[str]:
     return [textwrap.dedent(body) for _, body in found]
 
 
-def python_pages() -> Iterator[Path]:
-    yield from (page for page in PAGES if blocks(page.read_text(encoding="utf-8"), "python"))
+def python_pages() -> list[Path]:
+    return [page for page in PAGES if blocks(page.read_text(encoding="utf-8"), "python")]
 
 
 @pytest.mark.parametrize("page", python_pages(), ids=lambda page: page.name)
@@ -57,7 +56,9 @@ def test_the_tutorial_the_mathematics_and_the_example_have_blocks() -> None:
 
 def commands() -> list[str]:
     """Return every command line in a block that is not Python."""
-    lines = [line for page in PAGES for block in blocks(page.read_text(encoding="utf-8"), "") for line in block.split("\n")]
+    lines = [
+        line for page in PAGES for block in blocks(page.read_text(encoding="utf-8"), "") for line in block.split("\n")
+    ]
     found = [re.sub(r"^\$ ", "", line).partition(" #")[0].strip() for line in lines]
     return sorted({line for line in found if line.startswith("aureole ") and "mistake" not in line})
 

@@ -67,6 +67,12 @@ class Method(ABC):
 
     Attributes:
         title: what the field calls the method.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+        >>> terms = PGDTraining().loss(model, Batch(torch.rand(2, 1, 2, 2), torch.tensor([0, 2])))
+        >>> sorted(terms)
+        ['clean', 'robust']
     """
 
     title: ClassVar[str]

@@ -194,8 +194,8 @@ def diversity(
     ball = {"mnist": Linf(0.1), "cifar10": Linf(8 / 255), "digits": Linf(0.15)}[setting]
     num_steps = 200 if scale == "paper" else 40
     model = _run(setting, scale, data, "natural", 1, 0)
-    if scale == "small":
-        enlarged = replace(model.data, num_train=None if setting == "digits" else 10_000)
+    if scale == "small" and setting != "digits":
+        enlarged = replace(model.data, num_train=10_000)
         model = replace(model, data=enlarged, evaluation=replace(model.evaluation, ball=ball, attacks=("pgd-20",)))
     study = DiversityStudy(
         model=model,

@@ -46,6 +46,7 @@ def run_training(config: Training, folder: Path, *, recipe: str = "") -> Record:
         return read_record(folder)
     started, clock = datetime.now(UTC), time.perf_counter()
     splits = config.data.train_and_validation()
+    config.data.test(config.evaluation.num_examples)  # what is wrong with it shows now, not after hours of training
     network, history, seconds = fit(config, folder, splits)
     if torch.distributed.is_initialized() and torch.distributed.get_rank():
         raise SystemExit(0)  # the first process evaluates and writes
@@ -157,7 +158,7 @@ def evaluate_run(folder: Path, changes: Changes) -> list[records.Evaluation]:
         changes: what differs from the run's own plan.
 
     Returns:
-        The new evaluations, natural accuracy first. In the record they replace those of the same name.
+        The new evaluations, natural accuracy first. In the record they replace those of the same name on no more images.
 
     Raises:
         InputError: there is no finished run, or an attack's name is unknown.
@@ -177,9 +178,10 @@ def evaluate_run(folder: Path, changes: Changes) -> list[records.Evaluation]:
     if plan.ball != own.ball:  # another threat: a row of its own, and the run's own natural accuracy stays
         named = [replace(e, attack=f"{e.attack}@{plan.ball.radius:g}") for e in results if e.attack != "natural"]
         results = [e for e in results if e.attack == "natural"] + named
-    merged = {e.attack: e for e in record.evaluations} | {e.attack: e for e in results}
+    kept = {e.attack: e for e in record.evaluations}
+    kept |= {e.attack: e for e in results if e.attack not in kept or e.num_examples >= kept[e.attack].num_examples}
     warned = list(dict.fromkeys([*record.warnings, *notes]))
-    write_record(replace(record, evaluations=list(merged.values()), warnings=warned), folder)
+    write_record(replace(record, evaluations=list(kept.values()), warnings=warned), folder)
     return results
 
 

@@ -46,7 +46,8 @@ def run_experiment(experiment: Experiment | Sweep, folder: Path, *, recipe: str 
             check_names((run.model if isinstance(run, DiversityStudy) else run).evaluation.attacks)
         return [r for name, run in experiment.runs.items() for r in run_experiment(run, folder / name, recipe=recipe)]
     if isinstance(experiment, DiversityStudy):
-        return [run_study(experiment, folder, recipe=recipe)]
+        attacked = run_training(experiment.model, folder / "model", recipe=recipe)
+        return [attacked, run_study(experiment, folder, recipe=recipe)]
     check_names(experiment.evaluation.attacks)
     return [run_training(experiment, folder, recipe=recipe)]
 
