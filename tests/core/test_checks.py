@@ -94,10 +94,11 @@ def test_probabilities_are_suspicious() -> None:
 
 
 def test_zero_gradients_are_suspicious() -> None:
-    gradient = torch.randn(2, 3, 4, 4)
+    gradient, standing = torch.randn(6, 1, 4, 4), torch.tensor([True] * 5 + [False])
+    gradient[5] = 0  # an image that is already fooled need not move
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        checks.warn_zero_gradient(gradient, 2)
-    gradient[1, 2] = 0
+        checks.warn_zero_gradient(gradient, standing)
+    gradient[2] = 0
     with pytest.warns(UntrustedResult, match="zero for 1 of 6 images"):
-        checks.warn_zero_gradient(gradient, 2)
+        checks.warn_zero_gradient(gradient, standing)

@@ -59,8 +59,8 @@ def commands() -> list[str]:
     lines = [
         line for page in PAGES for block in blocks(page.read_text(encoding="utf-8"), "") for line in block.split("\n")
     ]
-    found = [re.sub(r"^\$ ", "", line).partition(" #")[0].strip() for line in lines]
-    return sorted({line for line in found if line.startswith("aureole ") and "mistake" not in line})
+    lines = [line.removeprefix("$ ").partition(" #")[0].strip() for text in texts for line in text.splitlines()]
+    return sorted({line for line in lines if line.startswith("aureole ")})
 
 
 def check_command(arguments: list[str]) -> None:

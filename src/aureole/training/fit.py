@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import warnings
 from collections.abc import Iterator
@@ -129,7 +130,7 @@ def fit(config: Training, folder: Path, splits: Splits) -> tuple[nn.Module, list
     module = TrainingModule(config, network, splits)
     callbacks: list[Any] = [Bar(config.title, enabled=engine.progress), *_average(config)]
     callbacks.append(SaveOften(folder / CHECKPOINT, engine.checkpoint_seconds))
-    with _quiet(), _plain_errors(engine):
+    with _quiet(), _plain_errors(engine), _own_processes():
         trainer = Trainer(
             accelerator=engine.accelerator,
             devices=engine.devices,
@@ -145,8 +146,9 @@ def fit(config: Training, folder: Path, splits: Splits) -> tuple[nn.Module, list
             inference_mode=False,
         )
         trainer.fit(module, ckpt_path=_resumable(folder / CHECKPOINT), weights_only=True)
-    if trainer.is_global_zero:
-        _save_weights(network, folder / WEIGHTS)
+    if not trainer.is_global_zero:
+        raise SystemExit(0)  # the first process writes and evaluates
+    _save_weights(network, folder / WEIGHTS)
     return network.cpu(), module.history, module.seconds
 
 
@@ -185,6 +187,20 @@ def _save_weights(network: nn.Module, path: Path) -> None:
     except Exception as error:
         temporary.unlink(missing_ok=True)
         raise InputError(f"cannot write {path} ({first_line(error)}); give the same command again to resume") from error
+
+
+@contextmanager
+def _own_processes() -> Iterator[None]:
+    """Leave the process group of a run, and its traces, so that the next run can start processes of its own."""
+    names = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    ours = [name for name in names if name not in os.environ]
+    try:
+        yield
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        for name in ours:
+            os.environ.pop(name, None)
 
 
 @contextmanager

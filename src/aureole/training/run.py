@@ -48,8 +48,6 @@ def run_training(config: Training, folder: Path, *, recipe: str = "") -> Record:
     splits = config.data.train_and_validation()
     config.data.test(config.evaluation.num_examples)  # what is wrong with it shows now, not after hours of training
     network, history, seconds = fit(config, folder, splits)
-    if torch.distributed.is_initialized() and torch.distributed.get_rank():
-        raise SystemExit(0)  # the first process evaluates and writes
     evaluations, notes, num_test = run_attacks(network, config, config.evaluation)
     notes = [*_divergence(history), *notes]
     commit, dirty = git_commit()
@@ -158,7 +156,7 @@ def evaluate_run(folder: Path, changes: Changes) -> list[records.Evaluation]:
         changes: what differs from the run's own plan.
 
     Returns:
-        The new evaluations, natural accuracy first. In the record they replace those of the same name on no more images.
+        The new evaluations, natural accuracy first. They replace those of the same name on no more images.
 
     Raises:
         InputError: there is no finished run, or an attack's name is unknown.
