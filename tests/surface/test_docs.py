@@ -56,9 +56,7 @@ def test_the_tutorial_the_mathematics_and_the_example_have_blocks() -> None:
 
 def commands() -> list[str]:
     """Return every command line in a block that is not Python."""
-    lines = [
-        line for page in PAGES for block in blocks(page.read_text(encoding="utf-8"), "") for line in block.split("\n")
-    ]
+    texts = [block for page in PAGES for block in blocks(page.read_text(encoding="utf-8"), "")]
     lines = [line.removeprefix("$ ").partition(" #")[0].strip() for text in texts for line in text.splitlines()]
     return sorted({line for line in lines if line.startswith("aureole ")})
 

@@ -91,7 +91,7 @@ class ParticleSearch:
         step_size: length of a step, in the units of the images.
         objective: what the particles maximise.
         kernel: how the particles of an image repel one another; None for independent restarts.
-        temperature: divides the drive: lower is closer to independent restarts, higher spreads the particles.
+        temperature: divides the drive (the kernel-weighted mean of the scores): higher spreads the particles more.
         balance: if given, drive and repulsion are each scaled to unit length, and the repulsion times this is added;
             the temperature then has no effect.
         step: from direction to displacement.

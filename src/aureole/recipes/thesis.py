@@ -248,6 +248,8 @@ def kernel_study(
 ) -> Sweep:
     """ALD-PGD under each kernel, temperature and balance: what the library's default rests on.
 
+    Judged on the validation images, for it chooses a setting; PGD with as many restarts stands beside.
+
     Args:
         data: where the data is.
         setting: kind of data.
@@ -256,7 +258,8 @@ def kernel_study(
         num_particles: particles.
         part: ``"first"`` leaves out what is close to a neighbour.
     """
-    threat = THREATS[setting, scale]
+    threat, run = THREATS[setting, scale], training(setting, scale, data)
+    run = replace(run, evaluation=replace(run.evaluation, part="validation", attacks=("pgd-50",)))
     base = ALDPGD(search=method("ald-pgd", threat, num_particles).search)  # pyright: ignore[reportAttributeAccessIssue]
     variants: dict[str, dict[str, object]] = {
         "thesis width": {"kernel": RBF("thesis")},
@@ -271,12 +274,13 @@ def kernel_study(
         variants = {k: v for k, v in variants.items() if k not in ("balanced, 1", "median, T = 1/10")}
     runs: dict[str, Experiment] = {}
     for seed in seeds:
-        runs[f"pgd-n{num_particles}-seed{seed}"] = _run(setting, scale, data, "pgd", num_particles, seed)  # restarts
+        restarts = method("pgd", threat, num_particles)
+        runs[f"restarts-seed{seed}"] = replace(run, method=restarts, seed=seed, label="PGD, restarts")
         for name, changes in variants.items():
             if name == "thesis width" and seed != seeds[0]:
                 continue  # equal to restarts to the bit, which one seed shows
             search = replace(base.search, **changes)  # pyright: ignore[reportArgumentType]
             trained = replace(base, search=search)
             folder = "".join(c if c.isalnum() else "-" for c in f"{name}-seed{seed}")
-            runs[folder] = replace(training(setting, scale, data), method=trained, seed=seed, label=f"ALD-PGD, {name}")
+            runs[folder] = replace(run, method=trained, seed=seed, label=f"ALD-PGD, {name}")
     return Sweep(title=f"Kernel, temperature and balance of ALD-PGD, n = {num_particles}, {setting}", runs=runs)

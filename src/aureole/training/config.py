@@ -53,17 +53,19 @@ class SGD:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """How the finished model is judged: on the test set, once, at the last epoch.
+    """How the finished model is judged, at the last epoch.
 
     Attributes:
+        part: the ``"test"`` images, touched here alone; ``"validation"`` for runs that choose a setting.
         ball: where the attacks' images lie.
         step_size: of the iterative attacks, in the units of the images.
         attacks: names such as ``fgsm``, ``pgd-200``, ``pgd-50x2``.
-        num_examples: the first so many test images; None for all.
+        num_examples: the first so many images; None for all.
         batch_size: images at once.
         seed: of the attacks' random starts.
     """
 
+    part: Literal["test", "validation"] = "test"
     ball: Ball = Linf(0.3)
     step_size: float = 0.01
     attacks: tuple[str, ...] = ("pgd-20",)

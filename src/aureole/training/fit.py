@@ -213,7 +213,9 @@ def _plain_errors(engine: Engine) -> Iterator[None]:
         yield
     except MisconfigurationException as error:
         wanted = f"{engine.devices} x {engine.accelerator}"
-        raise InputError(f"this machine cannot run on {wanted} (--engine.*): {first_line(error)}") from error
+        raise InputError(
+            f"this machine cannot run on {wanted} (--accelerator, --devices): {first_line(error)}"
+        ) from error
     except SystemExit as stop:
         if not isinstance(stop.__context__, KeyboardInterrupt):
             raise

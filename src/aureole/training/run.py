@@ -20,7 +20,7 @@ from aureole.core import records
 from aureole.core.config import to_values
 from aureole.core.errors import InputError, UntrustedResult
 from aureole.core.records import DataRecord, Record, environment, git_commit, read_record, write_record
-from aureole.data import BatchLoader
+from aureole.data import BatchLoader, ImageSet
 from aureole.metrics import evaluate
 from aureole.training.callbacks import progress_bar
 from aureole.training.config import Evaluation, Training
@@ -68,7 +68,7 @@ def run_training(config: Training, folder: Path, *, recipe: str = "") -> Record:
             fingerprint=splits.train.fingerprint,
             num_train=len(splits.train),
             num_validation=len(splits.validation),
-            num_test=num_test,
+            num_test=num_test if config.evaluation.part == "test" else 0,
         ),
         started=started.isoformat(timespec="seconds"),
         wall_seconds=time.perf_counter() - clock,
@@ -95,7 +95,7 @@ def _divergence(history: Sequence[dict[str, float]]) -> list[str]:
 def run_attacks(
     network: nn.Module, config: Training, plan: Evaluation
 ) -> tuple[list[records.Evaluation], list[str], int]:
-    """Judge a network on the test set: natural accuracy, then each attack of the plan.
+    """Judge a network: natural accuracy, then each attack of the plan.
 
     Args:
         network: maps images to logits.
@@ -103,10 +103,10 @@ def run_attacks(
         plan: attacks, number of images, seed.
 
     Returns:
-        One evaluation an attack, what makes them hard to believe, and the number of test images used.
+        One evaluation an attack, what makes them hard to believe, and the number of images used.
     """
     attacks = {name: named_attack(name, plan.ball, plan.step_size) for name in dict.fromkeys(plan.attacks)}
-    images = config.data.test(plan.num_examples)
+    images = _judged_on(config, plan)
     wants_gpu = config.engine.accelerator != "cpu" and torch.cuda.is_available()
     device = "cuda" if wants_gpu else "cpu"
     loader = BatchLoader(
@@ -134,6 +134,13 @@ def run_attacks(
             )
     notes = list(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UntrustedResult)))
     return results, notes, len(images)
+
+
+def _judged_on(config: Training, plan: Evaluation) -> ImageSet:
+    if plan.part == "test":
+        return config.data.test(plan.num_examples)
+    validation = config.data.train_and_validation().validation
+    return validation.subset(torch.arange(min(plan.num_examples or len(validation), len(validation))))
 
 
 @runtime_checkable

@@ -1,0 +1,73 @@
+"""Runs that take a moment: 48 digits, batches of 16, one search step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from aureole import Linf, ParticleSearch, PGDTraining
+from aureole.data import Data
+from aureole.training.config import SGD, Engine, Evaluation, Training
+
+TINY = Training(
+    method=PGDTraining(search=ParticleSearch(Linf(0.15), num_particles=1, num_steps=1, step_size=0.1, kernel=None)),
+    data=Data(num_train=48, num_validation=20),
+    optimizer=SGD(learning_rate=0.05, milestones=(2,)),
+    epochs=3,
+    batch_size=16,
+    evaluation=Evaluation(ball=Linf(0.15), step_size=0.05, attacks=("fgsm",), num_examples=20),
+    engine=Engine(progress=False, accelerator="cpu"),
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums on several threads may round otherwise
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[..., Training]:
+    return lambda **changes: replace(TINY, **changes)
+
+
+@pytest.fixture
+def on_each_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Any], Any]], list[Any]]:
+    """Collect what a function says about the training module after every step."""
+    from aureole.training.module import TrainingModule
+
+    def install(observe: Callable[[Any], Any]) -> list[Any]:
+        seen: list[Any] = []
+        original = TrainingModule.training_step
+
+        def step(self: Any, batch: Any, batch_idx: int) -> None:
+            original(self, batch, batch_idx)
+            seen.append(observe(self))
+
+        monkeypatch.setattr(TrainingModule, "training_step", step)
+        return seen
+
+    return install
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail where anything is trained."""
+    from aureole.training import run
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(run, "fit", refuse)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "run"
