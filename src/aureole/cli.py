@@ -258,7 +258,7 @@ def _rerun(arguments: Sequence[str]) -> None:
         raise InputError(f"the record {path} holds no configuration of a run: repeat the run that wrote it")
     if options.quiet or options.json:
         config = with_engine(config, progress=False)
-    (after,) = run_experiment(config, folder, recipe=before.recipe)
+    after = run_experiment(config, folder, recipe=before.recipe)[-1]  # a study comes after its model
     _summarise([after], folder, None, as_json=options.json)
     if not options.json:
         was = {e.attack: e for e in before.evaluations}
@@ -287,8 +287,9 @@ def _evaluate(arguments: Sequence[str]) -> None:
     if not found:
         raise InputError(f"no finished run below {path}: give the folder of one")
     table = Table(box=None, pad_edge=False)
-    for column in ("run", "attack", "accuracy", "95 % interval", "images", "s"):
-        table.add_column(column, justify="left" if column in ("run", "attack") else "right", no_wrap=True)
+    table.add_column("run", overflow="fold")  # a long path gives way to the numbers
+    for column in ("attack", "accuracy", "95 % interval", "images", "s"):
+        table.add_column(column, justify="left" if column == "attack" else "right", no_wrap=True)
     results: list[dict[str, Any]] = []
     for folder in found:
         for e in evaluate_run(folder, options):

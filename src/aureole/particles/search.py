@@ -91,7 +91,8 @@ class ParticleSearch:
         step_size: length of a step, in the units of the images.
         objective: what the particles maximise.
         kernel: how the particles of an image repel one another; None for independent restarts.
-        temperature: divides the drive (the kernel-weighted mean of the scores): higher spreads the particles more.
+        temperature: divides the drive (the kernel-weighted mean of the scores): higher spreads the particles more, and
+            makes each a weaker attack. The default comes from a study of robust training (``results/kernel-mnist``).
         balance: if given, drive and repulsion are each scaled to unit length, and the repulsion times this is added;
             the temperature then has no effect.
         step: from direction to displacement.
@@ -116,7 +117,7 @@ class ParticleSearch:
     step_size: float = 2 / 255
     objective: Objective = CrossEntropy()
     kernel: Kernel | None = RBF()
-    temperature: float = 1.0
+    temperature: float = 1 / 30
     balance: float | None = None
     step: StepRule = Steepest()
     start: Start = InBall()

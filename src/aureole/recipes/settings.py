@@ -147,7 +147,7 @@ def _cifar10(scale: Scale, data: str | None, plan: Evaluation) -> Training:
     return replace(
         run,
         data=replace(run.data, num_train=2500),
-        model=ModelConfig(name="lenet5"),
+        model=ModelConfig(name="lenet5", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
         optimizer=SGD(learning_rate=0.05, milestones=(9, 10)),
         epochs=10,
         batch_size=50,

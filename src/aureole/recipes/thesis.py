@@ -163,7 +163,7 @@ def _timing(setting: Setting, data: str | None, epochs: int, grid: dict[str, Seq
 
 def _samplers(ball: Linf, step_size: float, num_steps: int) -> tuple[Sampler, ...]:
     """Return Stein with several kernels, restarts and Langevin, at the same steps; the first and last are pictured."""
-    base = ParticleSearch(ball, num_steps=num_steps, step_size=step_size, kernel=RBF(), start=InBall())
+    base = ParticleSearch(ball, num_steps=num_steps, step_size=step_size, kernel=RBF(), temperature=1.0, start=InBall())
 
     def sampler(name: str, **changes: object) -> Sampler:
         return Sampler(name=name, search=replace(base, **changes))  # pyright: ignore[reportArgumentType]
@@ -262,13 +262,13 @@ def kernel_study(
     run = replace(run, evaluation=replace(run.evaluation, part="validation", attacks=("pgd-50",)))
     base = ALDPGD(search=method("ald-pgd", threat, num_particles).search)  # pyright: ignore[reportAttributeAccessIssue]
     variants: dict[str, dict[str, object]] = {
-        "thesis width": {"kernel": RBF("thesis")},
+        "thesis width": {"kernel": RBF("thesis"), "temperature": 1.0},
         "median, T = 1": {"temperature": 1.0},
         "median, T = 1/10": {"temperature": 0.1},
         "median, T = 1/30": {"temperature": 1 / 30},
         "median, T = 1/100": {"temperature": 0.01},
-        "balanced, 1": {"balance": 1.0},
-        "balanced, 0.3": {"balance": 0.3},
+        "balanced, 1": {"balance": 1.0, "temperature": 1.0},
+        "balanced, 0.3": {"balance": 0.3, "temperature": 1.0},
     }
     if part == "first":
         variants = {k: v for k, v in variants.items() if k not in ("balanced, 1", "median, T = 1/10")}

@@ -46,7 +46,7 @@ def run_training(config: Training, folder: Path, *, recipe: str = "") -> Record:
         return read_record(folder)
     started, clock = datetime.now(UTC), time.perf_counter()
     splits = config.data.train_and_validation()
-    config.data.test(config.evaluation.num_examples)  # what is wrong with it shows now, not after hours of training
+    _judged_on(config, config.evaluation)  # what is wrong with it shows now, not after hours of training
     network, history, seconds = fit(config, folder, splits)
     evaluations, notes, num_test = run_attacks(network, config, config.evaluation)
     notes = [*_divergence(history), *notes]
