@@ -24,8 +24,8 @@ BASE = au.ParticleSearch(au.Linf(0.15), num_particles=4, num_steps=40, step_size
 SAMPLERS = {
     "restarts": replace(BASE, kernel=None),
     "Stein, width of the thesis": replace(BASE, kernel=au.RBF("thesis")),
-    "Stein, median width": BASE,
-    "Stein, median, T = 1/30": replace(BASE, temperature=1 / 30),
+    "Stein, median, T = 1": replace(BASE, temperature=1.0),
+    "Stein, the default": BASE,
     "Langevin": replace(BASE, kernel=None, step=au.Langevin(noise=1.0, rule=Steepest())),
 }
 

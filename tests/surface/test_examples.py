@@ -49,8 +49,8 @@ def test_particles_compared(capsys: pytest.CaptureFixture[str]) -> None:
     restarts, thesis = results["restarts"], results["Stein, width of the thesis"]
     assert thesis["spread"] == pytest.approx(restarts["spread"], rel=1e-3)
     assert thesis["loss"] == pytest.approx(restarts["loss"], rel=1e-3)
-    assert results["Stein, median width"]["spread"] > 2 * restarts["spread"]
-    assert results["Stein, median width"]["loss"] < restarts["loss"]
+    assert results["Stein, median, T = 1"]["spread"] > 2 * restarts["spread"]
+    assert results["Stein, median, T = 1"]["loss"] < restarts["loss"]
     assert results["Langevin"]["spread"] != restarts["spread"]
     assert math.isnan(restarts["kernel"])
     assert capsys.readouterr().out.count("\n") == 7

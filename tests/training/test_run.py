@@ -56,7 +56,7 @@ def test_the_model_on_the_disk_is_the_one_that_was_judged(finished: Path) -> Non
 
 def test_the_folder_cannot_be_made(tiny: Callable[..., Training], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match="cannot write .*config.json"):
+    with pytest.raises(InputError, match=r"cannot write .*config\.json"):
         run_training(tiny(), tmp_path / "file" / "run")
 
 

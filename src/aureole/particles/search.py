@@ -1,6 +1,6 @@
 """The search for adversarial particles: Algorithm 5.1 as balls x objective x kernel x step rule.
 
-    x_i <- project(x_i + step_size * r(phi_i)),   phi_i = drive_i / temperature + repulsion_i
+    x_i <- project(x_i + step_size * r(phi_i)),   phi_i = drive_i + temperature * repulsion_i
 
 with drive and repulsion of Stein variational gradient descent (Liu and Wang 2016; thesis Eq. 5.7). One particle is
 exactly PGD. Departures from the authors' code: the kernel lives on one image's particles (theirs on the whole batch),
@@ -91,8 +91,8 @@ class ParticleSearch:
         step_size: length of a step, in the units of the images.
         objective: what the particles maximise.
         kernel: how the particles of an image repel one another; None for independent restarts.
-        temperature: divides the drive (the kernel-weighted mean of the scores): higher spreads the particles more, and
-            makes each a weaker attack. The default comes from a study of robust training (``results/kernel-mnist``).
+        temperature: multiplies the repulsion: the particles follow exp(objective / temperature), higher spreads them more
+            and makes each a weaker attack. The default comes from robust training (``results/kernel-mnist``).
         balance: if given, drive and repulsion are each scaled to unit length, and the repulsion times this is added;
             the temperature then has no effect.
         step: from direction to displacement.
@@ -222,10 +222,10 @@ class _Ascent:
         search = self.search
         self.values, score = self._evaluate(x_adv, with_gradient=True)
         if search.kernel is None or search.num_particles == 1:
-            return score / search.temperature
+            return score
         drive, repulsion, self.kernel = search.kernel(score, x_adv, self.x)
         if search.balance is None:
-            return drive / search.temperature + repulsion
+            return drive + search.temperature * repulsion
         event_ndim = self.x.ndim - 1
         unit_drive, unit_repulsion = (_EUCLIDEAN.steepest(t, event_ndim) for t in (drive, repulsion))
         return unit_drive + search.balance * unit_repulsion

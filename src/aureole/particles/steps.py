@@ -93,9 +93,9 @@ class Momentum(StepRule):
 class Langevin(StepRule):
     """Stochastic gradient Langevin dynamics: step_size * direction + noise * sqrt(2 step_size) * N(0, I).
 
-    With ``noise=1`` and a search with ``kernel=None`` the particles are independent samples of exp(objective /
-    temperature) as the step goes to 0 (Welling and Teh 2011; thesis reference 230). With a ``rule``, the drive is
-    normalised by it first, and the noise is ``noise * step_size * N(0, I)``: on the scale of an attack's steps.
+    In a search with ``kernel=None`` the particles are independent samples of exp(objective / noise^2) as the step goes
+    to 0 (Welling and Teh 2011; thesis reference 230). With a ``rule``, the drive is normalised by it first, and the
+    noise is ``noise * step_size * N(0, I)``: on the scale of an attack's steps.
 
     Args:
         noise: scale of the noise, at least 0.

@@ -148,13 +148,13 @@ def _cifar10(scale: Scale, data: str | None, plan: Evaluation) -> Training:
         run,
         data=replace(run.data, num_train=2500),
         model=ModelConfig(name="lenet5", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
-        optimizer=SGD(learning_rate=0.05, milestones=(9, 10)),
+        optimizer=SGD(learning_rate=0.02, milestones=(9, 10)),
         epochs=10,
         batch_size=50,
         augment="none",
         evaluation=replace(plan, num_examples=500),
         proxy_reason=(
             "LeNet-5 instead of ResNet-18, 2,500 of 49,000 training images, 10 of 100 epochs of batches of 50 at a rate"
-            " of 0.05 without augmentation, 5 search steps of 0.01 instead of 10 of 0.007, the first 500 test images"
+            " of 0.02 without augmentation, 5 search steps of 0.01 instead of 10 of 0.007, the first 500 test images"
         ),
     )

@@ -206,7 +206,7 @@ def _own_processes() -> Iterator[None]:
 @contextmanager
 def _plain_errors(engine: Engine) -> Iterator[None]:
     """Say in one line that a device is missing, and let an interruption be one, where Lightning exits with status 1."""
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     handler = signal.getsignal(signal.SIGINT)
     try:
