@@ -91,8 +91,8 @@ class ParticleSearch:
         step_size: length of a step, in the units of the images.
         objective: what the particles maximise.
         kernel: how the particles of an image repel one another; None for independent restarts.
-        temperature: multiplies the repulsion: the particles follow exp(objective / temperature), higher spreads them more
-            and makes each a weaker attack. The default comes from robust training (``results/kernel-mnist``).
+        temperature: multiplies the repulsion. The particles follow exp(objective / temperature): higher spreads them
+            more and makes each a weaker attack. The default comes from robust training (``results/kernel-mnist``).
         balance: if given, drive and repulsion are each scaled to unit length, and the repulsion times this is added;
             the temperature then has no effect.
         step: from direction to displacement.
