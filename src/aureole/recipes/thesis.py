@@ -203,7 +203,7 @@ def diversity(
         particles=particles,
         seeds=seeds,
         label=f"diversity, {setting}",
-        proxy_reason="" if scale == "paper" else f"{num_steps} of 200 steps; model trained on 10,000 images",
+        proxy_reason="" if scale == "paper" else f"{num_steps} of 200 steps; {model.proxy_reason}",
     )
     return Sweep(title=f"Diversity of particles, {setting}", runs={"study": study})
 
