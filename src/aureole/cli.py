@@ -363,7 +363,7 @@ def _dispatch(arguments: Sequence[str]) -> None:
 def _keep_memory() -> None:
     """Let the C library keep freed memory instead of handing every large tensor back to the system.
 
-    Otherwise each step on a CPU faults its activations in anew, which takes about a third of its time. No result
+    Otherwise each step on a CPU faults its activations in anew, which costs time with large batches. No result
     changes; elsewhere than on Linux nothing happens.
     """
     trim_threshold, mmap_threshold = -1, -3

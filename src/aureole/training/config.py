@@ -90,7 +90,7 @@ class Engine:
         accelerator: ``"auto"`` takes a GPU where there is one.
         devices: processes; each takes an equal share of every batch.
         precision: ``"bf16-mixed"`` computes passes in bfloat16; losses, steps and projections stay in float32.
-        channels_last: memory format of images and weights; about twice as fast, also on a CPU.
+        channels_last: memory format of images and weights; the faster one for convolutions, also on a CPU.
         compile: compile the model.
         checkpoint_seconds: at most so long after the last checkpoint another is written, also in mid-epoch.
         progress: show a progress bar.
