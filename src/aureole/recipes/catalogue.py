@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from aureole.core.errors import unknown_name
 from aureole.recipes import thesis
+from aureole.recipes.kernel_study import kernel_study
 from aureole.recipes.robust import SUMMARIES, robust
 from aureole.recipes.settings import THREATS, method, training
 from aureole.recipes.thesis import figure_5_1, figure_5_2, figure_5_4, figure_5_5, figure_5_6, figure_5_7, table_5_3
@@ -54,7 +55,7 @@ def _all() -> dict[str, Recipe]:
         "thesis-figure-5.7": (figure_5_7, "time of an epoch against the number of particles"),
         "thesis-table-5.2": (table_5_3, "natural accuracy, CIFAR-10 (the runs of table 5.3)"),
         "thesis-table-5.3": (table_5_3, "robust accuracy of ADT, PGD, TRADES and ALD, CIFAR-10"),
-        "study-kernel": (thesis.kernel_study, "ALD-PGD under each kernel, temperature and balance"),
+        "study-kernel": (kernel_study, "ALD under each kernel, temperature and balance"),
     }
     named += [Recipe(name, build, summary) for name, (build, summary) in functions.items()]
     return {recipe.name: recipe for recipe in named}

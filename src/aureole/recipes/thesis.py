@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 from aureole.core.balls import Linf
 from aureole.particles import RBF, InBall, Langevin, ParticleSearch, Steepest
 from aureole.recipes.settings import THREATS, Scale, Setting, method, training
-from aureole.robust import ALDPGD
 from aureole.training.config import Training
 from aureole.training.study import DiversityStudy, Sampler
 from aureole.training.sweep import Experiment, Sweep
@@ -236,51 +234,3 @@ def figure_5_1(data: str | None = None, setting: Setting = "mnist", scale: Scale
         scale: the paper's, or a declared cheaper one.
     """
     return diversity(setting, data=data, scale=scale, particles=(3,), seeds=(0,))
-
-
-def kernel_study(
-    data: str | None = None,
-    setting: Setting = "mnist",
-    scale: Scale = "small",
-    seeds: tuple[int, ...] = (0, 1, 2),
-    num_particles: int = 4,
-    part: Literal["all", "first"] = "all",
-) -> Sweep:
-    """ALD-PGD under each kernel, temperature and balance: what the library's default rests on.
-
-    Judged on the validation images, for it chooses a setting; PGD with as many restarts stands beside.
-
-    Args:
-        data: where the data is.
-        setting: kind of data.
-        scale: the paper's, or a declared cheaper one.
-        seeds: of the runs.
-        num_particles: particles.
-        part: ``"first"`` leaves out what is close to a neighbour.
-    """
-    threat, run = THREATS[setting, scale], training(setting, scale, data)
-    run = replace(run, evaluation=replace(run.evaluation, part="validation", attacks=("pgd-50",)))
-    base = ALDPGD(search=method("ald-pgd", threat, num_particles).search)  # pyright: ignore[reportAttributeAccessIssue]
-    variants: dict[str, dict[str, object]] = {
-        "thesis width": {"kernel": RBF("thesis"), "temperature": 1.0},
-        "median, T = 1": {"temperature": 1.0},
-        "median, T = 1/10": {"temperature": 0.1},
-        "median, T = 1/30": {"temperature": 1 / 30},
-        "median, T = 1/100": {"temperature": 0.01},
-        "balanced, 1": {"balance": 1.0, "temperature": 1.0},
-        "balanced, 0.3": {"balance": 0.3, "temperature": 1.0},
-    }
-    if part == "first":
-        variants = {k: v for k, v in variants.items() if k not in ("balanced, 1", "median, T = 1/10")}
-    runs: dict[str, Experiment] = {}
-    for seed in seeds:
-        restarts = method("pgd", threat, num_particles)
-        runs[f"restarts-seed{seed}"] = replace(run, method=restarts, seed=seed, label="PGD, restarts")
-        for name, changes in variants.items():
-            if name == "thesis width" and seed != seeds[0]:
-                continue  # equal to restarts to the bit, which one seed shows
-            search = replace(base.search, **changes)  # pyright: ignore[reportArgumentType]
-            trained = replace(base, search=search)
-            folder = "".join(c if c.isalnum() else "-" for c in f"{name}-seed{seed}")
-            runs[folder] = replace(run, method=trained, seed=seed, label=f"ALD-PGD, {name}")
-    return Sweep(title=f"Kernel, temperature and balance of ALD-PGD, n = {num_particles}, {setting}", runs=runs)
