@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -89,6 +90,19 @@ class Ball(ABC):
         shrunk = self._shrink(size.flatten(-event_ndim), torch.minimum(room, size).flatten(-event_ndim))
         return self.clip(x + shrunk.view_as(delta).copysign(delta))
 
+    def projector(self, x: Float[Tensor, "batch *event"]) -> Callable[[Tensor], Tensor]:
+        """Return :meth:`project` around fixed centres: what does not depend on the points is worked out once."""
+        return lambda x_adv: self.project(x_adv, x)
+
+    def retract(
+        self, x_adv: Float[Tensor, "*many batch *event"], x: Float[Tensor, "batch *event"]
+    ) -> Float[Tensor, "*many batch *event"]:
+        """Return a point of the ball and the bounds near ``x_adv``: cheaper than the nearest, where a ball knows such.
+
+        AutoAttack's own rule: in L2, scale the perturbation, then clip. Elsewhere it is :meth:`project`.
+        """
+        return self.project(x_adv, x)
+
     @abstractmethod
     def _shrink(self, size: Float[Tensor, "*many d"], room: Float[Tensor, "*many d"]) -> Float[Tensor, "*many d"]:
         """Project non-negative vectors on the unit's positive orthant: norm at most the radius, at most ``room``."""
@@ -112,6 +126,14 @@ class Ball(ABC):
         """
         delta = self._draw((num_samples, *x.shape), streams, x.ndim - 1).to(x.dtype)
         return self.project(x + self.radius * delta, x)
+
+    @abstractmethod
+    def sample_boundary(self, x: Float[Tensor, "batch *event"], streams: Streams) -> Float[Tensor, "batch *event"]:
+        """Draw a point at the distance of the radius from each image, then move it inside the bounds.
+
+        These are the starts of AutoAttack (Croce and Hein 2020, 2021): in Linf uniform noise divided by its largest
+        coordinate, in L2 normal noise divided by its norm, in L1 normal noise projected.
+        """
 
     @abstractmethod
     def steepest(self, gradient: Float[Tensor, "*many"], event_ndim: int) -> Float[Tensor, "*many"]:
@@ -154,13 +176,24 @@ class Linf(Ball):
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Clip each coordinate to the interval that the radius and the bounds leave it: exact, and the fastest way."""
-        return x_adv.clamp(self.clip(x - self.radius), self.clip(x + self.radius))
+        return self.projector(x)(x_adv)
+
+    def projector(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return the projection around fixed centres: one clip a call."""
+        low, high = self.clip(x - self.radius), self.clip(x + self.radius)
+        return lambda x_adv: x_adv.clamp(low, high)
 
     def _shrink(self, size: Tensor, room: Tensor) -> Tensor:
         return room.clamp_max(self.radius)
 
     def _draw(self, shape: tuple[int, ...], streams: Streams, event_ndim: int) -> Tensor:
         return streams.uniform(shape, batch_dim=1).mul_(2).sub_(1)
+
+    def sample_boundary(self, x: Tensor, streams: Streams) -> Tensor:
+        """Divide uniform noise by its largest coordinate."""
+        noise = streams.uniform(tuple(x.shape)).mul_(2).sub_(1).to(x.dtype)
+        largest = noise.abs().amax(tuple(range(1, x.ndim)), keepdim=True)
+        return self.clip(x + self.radius * noise / largest)
 
     def steepest(self, gradient: Tensor, event_ndim: int) -> Tensor:
         """Return the sign of the gradient."""
@@ -201,6 +234,18 @@ class L2(Ball):
         direction = self.steepest(streams.normal(shape, batch_dim=1), event_ndim)
         share = streams.uniform((*shape[:-event_ndim], *(1,) * event_ndim), batch_dim=1)
         return direction * share ** (1 / math.prod(shape[-event_ndim:]))
+
+    def retract(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Scale the perturbation to the radius where it is longer, then clip."""
+        delta = x_adv - x
+        length = torch.linalg.vector_norm(delta.flatten(-(x.ndim - 1)), dim=-1)
+        scale = (self.radius / length.clamp_min(torch.finfo(x.dtype).tiny)).clamp_max(1)
+        return self.clip(x + delta * scale.view(*length.shape, *(1,) * (x.ndim - 1)))
+
+    def sample_boundary(self, x: Tensor, streams: Streams) -> Tensor:
+        """Divide normal noise by its norm."""
+        noise = streams.normal(tuple(x.shape)).to(x.dtype)
+        return self.clip(x + self.radius * self.steepest(noise, x.ndim - 1))
 
     def steepest(self, gradient: Tensor, event_ndim: int) -> Tensor:
         """Return the gradient divided by its Euclidean norm; scaled first, so that tiny ones do not underflow."""
@@ -247,6 +292,10 @@ class L1(Ball):
         rest = -torch.log1p(-streams.uniform((*shape[:-event_ndim], *(1,) * event_ndim), batch_dim=1))
         total = exponential.sum(tuple(range(-event_ndim, 0)), keepdim=True) + rest
         return sign * exponential / total.clamp_min(torch.finfo(total.dtype).tiny)
+
+    def sample_boundary(self, x: Tensor, streams: Streams) -> Tensor:
+        """Project normal noise."""
+        return self.project(x + streams.normal(tuple(x.shape)).to(x.dtype), x)
 
     def steepest(self, gradient: Tensor, event_ndim: int) -> Tensor:
         """Return the signed unit vector of the coordinate with the largest gradient."""

@@ -85,6 +85,18 @@ class Streams:
         chosen.draws = self.draws
         return chosen
 
+    def fork(self, label: int | Int64[Tensor, " batch"]) -> Streams:
+        """Return new streams that these and a number (one for all, or one an example) decide; these stay as they are.
+
+        Example:
+            >>> streams = Streams.of(seed=0, indices=torch.tensor([7, 3]))
+            >>> first, second = streams.fork(1), streams.fork(torch.tensor([1, 2]))
+            >>> (first.keys == second.keys).tolist()
+            [True, False]
+        """
+        labels = torch.as_tensor(label, dtype=torch.int64, device=self.keys.device)
+        return Streams(_mix(self.keys ^ _mix(labels * _signed(_GOLDEN) + _signed(_MIX_1))))
+
     def uniform(self, shape: tuple[int, ...], batch_dim: int = 0) -> Float[Tensor, "..."]:
         """Draw numbers uniform in [0, 1), in float32.
 

@@ -202,12 +202,12 @@ class _Ascent:
     def run(self, streams: Streams) -> Particles:
         search, best = self.search, None
         x_adv = search.start(self.x, search.ball, streams, search.num_particles, self.direction)
-        state = None
+        project, state = search.ball.projector(self.x), None
         for _ in range(search.num_steps):
             direction = self.direction(x_adv)
             best = self._better(best, x_adv)
             move, state = search.step(direction, search.step_size, search.ball, streams, state)
-            x_adv = search.ball.project(x_adv + move, self.x)
+            x_adv = project(x_adv + move)
         if search.keep == "best" or search.num_steps == 0:
             self.values = self._evaluate(x_adv, with_gradient=False)[0]
             best = self._better(best, x_adv)
