@@ -80,6 +80,16 @@ def check_classes(y: Int[Tensor, " batch"], num_classes: int) -> None:
         raise InputError(f"labels must be from 0 to {num_classes - 1}; they range from {y.min()} to {y.max()}")
 
 
+def warn_training(model: nn.Module) -> None:
+    """Warn that a model is in training mode, where its batch normalisation and dropout differ from what is deployed."""
+    warnings.warn(
+        f"the model ({type(model).__name__}) was in training mode; it is attacked in evaluation mode: call model.eval()"
+        " to say that this is meant",
+        UntrustedResult,
+        stacklevel=4,
+    )
+
+
 def warn_softmax(logits: Float[Tensor, "batch classes"]) -> None:
     """Warn where a model's output looks like probabilities: attacks on a second softmax are weak."""
     sums = logits.sum(-1)
@@ -94,12 +104,15 @@ def warn_softmax(logits: Float[Tensor, "batch classes"]) -> None:
 
 def warn_zero_gradient(gradient: Float[Tensor, "rows *event"], standing: Bool[Tensor, " rows"]) -> None:
     """Warn where images that still stand get no gradient at all: the model hides its gradients, or saturates."""
-    zero = int(((gradient.flatten(1).abs().amax(-1) == 0) & standing).sum())
+    warn_zero_gradient_count(int(((gradient.flatten(1).abs().amax(-1) == 0) & standing).sum()), len(gradient))
+
+
+def warn_zero_gradient_count(zero: int, total: int) -> None:
+    """Warn that so many of the images got no gradient; silent where none did."""
     if zero:
-        total = len(gradient)
         warnings.warn(
             f"the gradient is zero for {zero} of {total} images: gradient attacks cannot move them, so their robustness"
             " is not shown (try DLR or Margin as the objective, or an attack without gradients)",
             UntrustedResult,
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, get_args
 
 import torch
@@ -91,6 +91,12 @@ def frozen(model: nn.Module, mode: Mode = "eval") -> Iterator[nn.Module]:
             module.training = training
         for parameter in wanted:
             parameter.requires_grad_(True)
+
+
+def random_state_kept(device: torch.device) -> AbstractContextManager[None]:
+    """Put the global random state back at the end: a model that is random draws from it."""
+    on_cpu = device.type == "cpu"
+    return torch.random.fork_rng([] if on_cpu else [device.index or 0], device_type="cuda" if on_cpu else device.type)
 
 
 @contextmanager

@@ -162,6 +162,22 @@ class DLR(Objective):
         return Margin()(logits, labels=labels) / (top[:, 0] - top[:, 2] + 1e-12)
 
 
+def targeted_dlr(
+    logits: Float[Tensor, "rows classes"], labels: Int[Tensor, " rows"], targets: Int[Tensor, " rows"]
+) -> Values:
+    """Return -(z_label - z_target) / (z_(1) - (z_(3) + z_(4)) / 2), with z_(i) the i-th largest logit.
+
+    Croce and Hein 2020, Eq. 7; needs four classes.
+
+    Example:
+        >>> targeted_dlr(torch.tensor([[4.0, 3.0, 2.0, 0.0]]), torch.tensor([0]), torch.tensor([1])).round(decimals=4)
+        tensor([-0.3333])
+    """
+    top = logits.topk(4, dim=-1).values
+    scale = top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12
+    return (_gather(logits, targets) - _gather(logits, labels)) / scale
+
+
 @dataclass(frozen=True)
 class Targeted(Objective):
     """The negative of an objective, so that maximising it pulls the prediction to the given label.
