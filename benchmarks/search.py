@@ -20,17 +20,16 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+from measure import describe, resident, spread, versions, write
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
 from aureole import PGD, RBF, Linf, ParticleSearch
-from aureole.core.records import environment
 from aureole.models import ModelConfig
 
 BALL = Linf(8 / 255)
@@ -105,13 +104,6 @@ class Row:
     def summary(self) -> dict[str, Any]:
         """Return the median and the spread of the ratio beside the raw values."""
         return asdict(self) | {"median": statistics.median(self.values), "ratio": spread(self.ratios)}
-
-
-def spread(values: list[float]) -> dict[str, float] | None:
-    """Return the median, and the least and the greatest value."""
-    if not values:
-        return None
-    return {"median": statistics.median(values), "least": min(values), "greatest": max(values)}
 
 
 def floor(model: nn.Module, x: Tensor, num_particles: int, num_steps: int) -> Tensor:
@@ -280,21 +272,9 @@ def memory_bytes(load: Load, case: str, num_particles: int, device: str) -> int:
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
     load.search(2, "rbf")(model, x[:1], y[:1])  # loads the code
-    before = _resident(peak=False)
+    before = resident(peak=False)
     call()
-    return _resident(peak=True) - before
-
-
-def _resident(*, peak: bool) -> int:
-    """Return the resident memory of this process: now, or its peak since the last call with ``peak=False``.
-
-    Linux alone tells both; ``getrusage`` has the peak alone, and starts from that of the parent process.
-    """
-    if not peak:
-        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
-    name = "VmHWM" if peak else "VmRSS"
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+    return resident(peak=True) - before
 
 
 def memory(plan: Plan, load: Load) -> list[Row]:
@@ -344,24 +324,6 @@ def show(rows: list[Row], device: str) -> None:
         console.print(table)
 
 
-def describe(device: str) -> str:
-    """Return the device in words."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    return f"CPU ({torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)})"
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what is compared."""
-    found = environment()
-    for name in ("torch", "foolbox"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found | {"torch": torch.__version__}
-
-
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description="Time and memory of the particle search beside its floor and a peer.")
@@ -383,15 +345,13 @@ def main() -> None:
         warnings.simplefilter("ignore")
         rows = measure(plan)
     show(rows, describe(given.device))
-    if given.json:
-        content = {
-            "settings": asdict(plan) | {"threads": torch.get_num_threads(), "quick": given.quick},
-            "versions": versions(),
-            "device": describe(given.device),
-            "measurements": [row.summary() for row in rows],
-        }
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write(
+        given.json,
+        settings=asdict(plan) | {"threads": torch.get_num_threads(), "quick": given.quick},
+        versions=versions("foolbox"),
+        device=describe(given.device),
+        measurements=[row.summary() for row in rows],
+    )
 
 
 if __name__ == "__main__":
