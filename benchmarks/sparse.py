@@ -42,8 +42,8 @@ def settings(radius: float, channels: int) -> dict[str, MinimalAttack]:
         "SparseFool, lambda 3": SparseFool(),
         "SparseFool, thesis": SparseFool(ball=Linf(radius), lambda_=2.0),
         "CornerSearch": CornerSearch(max_pixels=0.7),
-        "CornerSearch, thesis, 1/10 of the sets": CornerSearch(
-            max_pixels=0.7, kappa=1.5 if channels == 1 else 1.0, num_samples=1000, increment=10
+        "CornerSearch, thesis, fewer sets": CornerSearch(
+            max_pixels=0.7, kappa=1.5 if channels == 1 else 1.0, num_samples=200, increment=20
         ),
     }
 
