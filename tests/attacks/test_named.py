@@ -47,7 +47,7 @@ NAMES = {
     "deepfool": DeepFool(ball=BALL),
     "jsma": JSMA(ball=Linf(1.0)),
     "sparsefool-5": SparseFool(ball=Linf(1.0), num_steps=5),
-    "cornersearch": CornerSearch(ball=Linf(1.0)),
+    "cornersearch": CornerSearch(ball=Linf(1.0), max_pixels=0.7),
 }
 
 

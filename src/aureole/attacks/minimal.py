@@ -21,6 +21,12 @@ class MinimalAttack(Attack):
 
     Attributes:
         max_batch: most images in one pass through the model; None for all at once. The result is the same.
+
+    Example:
+        >>> model, x = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.rand(2, 1, 2, 2)
+        >>> attack = DeepFool(ball=L2(0.1))
+        >>> bool((L2(0.1).distance(attack(model, x), x) <= 0.1001).all())
+        True
     """
 
     max_batch: int | None = None

@@ -32,7 +32,7 @@ _ATTACKS: dict[str, Callable[[Ball, float], Attack]] = {
     "cw": lambda ball, step: CarliniWagner(ball=ball),
     "jsma": lambda ball, step: JSMA(ball=whole_box(ball.bounds)),
     "sparsefool": lambda ball, step: SparseFool(ball=whole_box(ball.bounds)),
-    "cornersearch": lambda ball, step: CornerSearch(ball=whole_box(ball.bounds)),
+    "cornersearch": lambda ball, step: CornerSearch(ball=whole_box(ball.bounds), max_pixels=0.7),
 }
 _NAME = re.compile(r"([a-z]+(?:-[a-z]+)*)(?:-(\d+))?(?:x(\d+))?")
 _STEPS = ("num_steps", "num_queries")

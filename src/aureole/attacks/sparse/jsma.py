@@ -6,7 +6,7 @@
 Papernot et al. 2016, Algorithms 1 to 3; thesis section 3.4.2. The features of the best pair move by theta and are
 clipped to the box; those at its end leave the search; at most gamma * features / 2 pairs are changed. As the authors
 do, the logits are differentiated, not the softmax. Features are counted one by one, so a pixel of three channels is
-three. Where no pair has a positive saliency, the paper's search goes on with an arbitrary pair; ours gives up.
+three. An image is given up where no pair has a positive saliency.
 
 The exact best pair costs a sort, not the D x D matrix of all pairs; see :func:`best_pairs`.
 """
