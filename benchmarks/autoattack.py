@@ -2,9 +2,9 @@
 
     python benchmarks/autoattack.py RUN [RUN...] [--norm linf|l2] [--radius R] [--num-examples 200] [--json FILE]
 
-Each RUN is the folder of a finished ``aureole run``; its first test images are attacked by both in one process, one after
-the other, on the same number of CPU threads. On one thread the time is that of this process, which others on the machine
-do not lengthen. Peak memory is measured in a process of its own for each.
+Each RUN is the folder of a finished ``aureole run``; its first test images are attacked by both in one process, one
+after the other, on the same number of CPU threads. On one thread the time is that of this process, which others on the
+machine do not lengthen. Peak memory is measured in a process of its own for each.
 """
 
 from __future__ import annotations

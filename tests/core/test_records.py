@@ -197,7 +197,7 @@ def test_missing_field_is_named(tmp_path, name):
         (lambda v: v.update(history={}), "field history must be a list"),
         (lambda v: v["history"][1].update(epoch=None), r"field history\[1\]\['epoch'\] must be a number"),
         (lambda v: v.update(warnings=[1]), r"field warnings\[0\] must be a text"),
-        (lambda v: v.update(kind="sleep"), "field kind must be one of 'training', 'diversity'; got 'sleep'"),
+        (lambda v: v.update(kind="sleep"), "kind must be one of 'training', 'diversity', 'evaluation'; got 'sleep'"),
         (lambda v: v["evaluations"][0].update(num_correct=5), "between 0 and num_examples"),
         (lambda v: v["evaluations"].append(v["evaluations"][0]), "distinct attacks; got 'natural' twice"),
         (lambda v: v.update(proxy_reason=" "), "proxy_reason must say"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from aureole import FGSM, PGD, Batch, InputError, Linf, ParticleSearch, PGDTraining, Streams, UntrustedResult
 from aureole.core.balls import Ball
-from aureole.metrics import RobustAccuracy, attack_success, evaluate
+from aureole.metrics import attack_success, change
 
 BALL = Linf(0.1)
 
@@ -133,74 +133,6 @@ def test_the_model_is_left_as_it_was_after_an_exception(trace: Any) -> None:
     before.check()
 
 
-def batches(x: Tensor, y: Tensor, size: int, seed: int = 0) -> Iterator[Batch]:
-    for index in torch.arange(len(x)).split(size):
-        yield Batch(x[index], y[index], index, streams=Streams.of(seed, index))
-
-
-def test_counts(victim: Any) -> None:
-    told: list[int] = []
-    natural = evaluate(victim.model, batches(victim.x, victim.y, 10), None, advance=told.append)
-    assert told == [10, 10, 10, 2]
-    assert natural.num_examples == 32
-    assert natural.num_correct / 32 == pytest.approx(victim.accuracy(victim.x))
-    robust = evaluate(victim.model, batches(victim.x, victim.y, 10), FGSM(ball=Linf(0.3)))
-    assert robust.num_examples == 32
-    assert robust.num_correct < natural.num_correct
-
-
-def test_there_must_be_images(victim: Any) -> None:
-    with pytest.raises(InputError, match="no images"):
-        evaluate(victim.model, [], None)
-
-
-@dataclass
-class Keep:
-    """PGD that remembers its images."""
-
-    ball: Ball = Linf(0.12)
-    found: list[Tensor] = field(default_factory=list)
-
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor | None = None, *, generator: Any = None) -> Tensor:
-        attack = PGD(ball=self.ball, num_steps=3, step_size=0.04, num_restarts=2)
-        self.found.append(attack(model, x, y, generator=generator))
-        return self.found[-1]
-
-
-def test_the_batch_size_changes_no_image_and_the_seed_does(victim: Any) -> None:
-    def attacked(size: int, seed: int = 0) -> tuple[Tensor, int]:
-        keep = Keep()
-        count = evaluate(victim.model, batches(victim.x, victim.y, size, seed), keep).num_correct
-        return torch.cat(keep.found), count
-
-    (seven, count), (all_at_once, same) = attacked(7), attacked(50)
-    assert count == same
-    assert torch.allclose(seven, all_at_once, atol=1e-6)
-    assert not torch.allclose(all_at_once, attacked(50, seed=1)[0], atol=1e-3)
-
-
-def test_training_mode_is_reported_where_it_matters(victim: Any) -> None:
-    victim.model.train()
-    try:
-        with pytest.warns(UntrustedResult, match="training mode"):
-            trained = evaluate(victim.model, batches(victim.x, victim.y, 8), None)
-        assert victim.model.training
-    finally:
-        victim.model.eval()
-    assert trained == evaluate(victim.model, batches(victim.x, victim.y, 8), None)
-    without = nn.Sequential(nn.Flatten(), nn.Linear(64, 4)).train()
-    evaluate(without, batches(victim.x, victim.y, 8), None)  # no batch statistics, no warning
-
-
-def test_evaluating_leaves_the_model_as_it_was(stateful: nn.Module, trace: Any) -> None:
-    stateful.eval()
-    x, y = torch.rand(6, 1, 8, 8), torch.arange(6) % 4
-    before = trace(stateful)
-    for attack in (None, FGSM(ball=BALL)):
-        evaluate(stateful, batches(x, y, 4), attack)
-    before.check()
-
-
 class WithLogits(nn.Module):
     """A model in the manner of transformers: the logits are one field of what it returns."""
 
@@ -243,10 +175,14 @@ def test_a_module_that_returns_something_else_is_refused(victim: Any) -> None:
         attack_success(Pair(), FGSM(ball=BALL), victim.x, victim.y)
 
 
-def test_the_metric_sums_over_batches(victim: Any) -> None:
-    attack = FGSM(ball=Linf(0.1))
-    metric = RobustAccuracy(attack)
-    for batch in batches(victim.x, victim.y, 10):
-        metric.update(victim.model, batch.x, batch.y, batch.streams)
-    expected = evaluate(victim.model, batches(victim.x, victim.y, 32), attack)
-    assert float(metric.compute()) == pytest.approx(expected.num_correct / 32)
+def test_changes_by_hand() -> None:
+    x = torch.zeros(2, 3, 2, 2)
+    x_adv = x.clone()
+    x_adv[0, :, 0, 0] = torch.tensor([0.3, 0.0, -0.4])  # two channels of one pixel
+    x_adv[0, 1, 1, 1] = 1.2
+    measured = change(x_adv, x)
+    assert measured.l0.tolist() == [0.5, 0.0]
+    assert measured.l2.tolist() == pytest.approx([1.3, 0.0])
+    assert measured.linf.tolist() == pytest.approx([1.2, 0.0])
+    flat = change(torch.tensor([[0.0, 0.5, 0.5, 0.0]]), torch.zeros(1, 4))
+    assert flat.l0.tolist() == [0.5]  # without channels, each coordinate is a pixel

@@ -71,7 +71,8 @@ def check_command(arguments: list[str]) -> None:
         assert main(["show", name, *fields]) == 0
     elif command in ("evaluate", "report", "rerun"):
         kind = {"evaluate": EvaluateOptions, "report": ReportOptions, "rerun": RunOptions}[command]
-        parse(kind, rest[1:], prog="aureole", default=kind())
+        options = rest if rest[0].startswith("--") else rest[1:]  # evaluate takes a model in place of a run
+        parse(kind, options, prog="aureole", default=kind())
     else:
         assert command in ("list", "--version")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from aureole import Linf, ParticleSearch, PGDTraining
+from aureole import Linf, Natural, ParticleSearch, PGDTraining
 from aureole.data import Data
 from aureole.training.config import SGD, Engine, Evaluation, Training
 
@@ -71,3 +72,20 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "run"
+
+
+@pytest.fixture(scope="session")
+def _trained(tiny: Callable[..., Training], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluate") / "run"
+    from aureole.training.run import run_training
+
+    slow = replace(tiny().evaluation, num_examples=60)
+    data = Data(num_train=400, num_validation=20)
+    run_training(tiny(epochs=6, data=data, method=Natural(), optimizer=SGD(milestones=()), evaluation=slow), folder)
+    return folder
+
+
+@pytest.fixture
+def judgeable(_trained: Path, folder: Path) -> Path:
+    """Return a finished run whose model knows the digits a little, a copy for this test alone."""
+    return shutil.copytree(_trained, folder)

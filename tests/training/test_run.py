@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,10 @@ import pytest
 import torch
 
 from aureole import InputError
-from aureole.core.records import Evaluation, read_record
+from aureole.core.records import read_record
 from aureole.training.config import SGD, Training
 from aureole.training.fit import CHECKPOINT, WEIGHTS, load_model
-from aureole.training.run import check_names, evaluate_run, run_training
-
-
-@dataclass
-class Changes:
-    attacks: tuple[str, ...] = ("fgsm",)
-    radius: float | None = None
-    step_size: float | None = None
-    num_examples: int | None = None
-    batch_size: int = 250
-    seed: int = 0
+from aureole.training.run import check_names, run_training
 
 
 @pytest.fixture
@@ -199,43 +189,3 @@ def test_an_interruption_stays_one(
     with pytest.raises(KeyboardInterrupt):
         run_training(tiny(), folder)
     assert signal.getsignal(signal.SIGINT) is before
-
-
-def _by_name(folder: Path) -> dict[str, Evaluation]:
-    return {e.attack: e for e in read_record(folder).evaluations}
-
-
-def test_an_evaluation_is_added_to_the_record(finished: Path) -> None:
-    before = read_record(finished)
-    results = evaluate_run(finished, Changes(attacks=("bim-2",)))
-    assert [e.attack for e in results] == ["natural", "bim-2"]
-    after = _by_name(finished)
-    assert list(after) == ["natural", "fgsm", "bim-2"]
-    assert after["bim-2"] == results[1]
-    assert after["natural"].num_correct == before.evaluations[0].num_correct
-    assert replace(read_record(finished), evaluations=before.evaluations) == before
-
-
-def test_an_evaluation_replaces_one_of_its_name_but_not_by_fewer_images(finished: Path) -> None:
-    evaluate_run(finished, Changes(num_examples=40))
-    assert [e.num_examples for e in read_record(finished).evaluations] == [40, 40]
-    (natural, fgsm) = evaluate_run(finished, Changes(num_examples=10))
-    assert natural.num_examples == fgsm.num_examples == 10
-    assert [e.num_examples for e in read_record(finished).evaluations] == [40, 40]
-    assert list(_by_name(finished)) == ["natural", "fgsm"]
-
-
-def test_another_radius_is_a_row_of_its_own(finished: Path) -> None:
-    own = _by_name(finished)["fgsm"]
-    results = evaluate_run(finished, Changes(radius=0.9))
-    assert [e.attack for e in results] == ["natural", "fgsm@0.9"]
-    assert _by_name(finished)["fgsm"] == own
-    assert results[1].settings["attack"]["ball"]["radius"] == 0.9
-
-
-@pytest.mark.parametrize("change", [{"radius": 0.0}, {"num_examples": 0}, {"step_size": 0.0}, {"batch_size": 0}])
-def test_zero_is_not_taken_for_absent(finished: Path, change: dict[str, Any]) -> None:
-    before = (finished / "record.json").read_bytes()
-    with pytest.raises(InputError):
-        evaluate_run(finished, Changes(**change))
-    assert (finished / "record.json").read_bytes() == before

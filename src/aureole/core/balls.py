@@ -278,7 +278,7 @@ class L1(Ball):
         """
         size, room, dtype = size.double(), room.double(), size.dtype
         threshold, high = torch.zeros_like(size[..., :1]), size.amax(-1, keepdim=True)
-        low = threshold
+        low, done = threshold, torch.zeros_like(threshold, dtype=torch.bool)
         for count in range(1, 31):
             left = size - threshold
             over = torch.minimum(left.clamp_min(0), room).sum(-1, keepdim=True) - self.radius

@@ -70,6 +70,12 @@ class Evaluation:
         num_correct: how many of them the model still classified correctly.
         seconds: wall time of the evaluation.
         settings: the attack's full configuration, as plain JSON values.
+        series: what the attack is called at every radius, a line of the security curve; empty where there is none.
+        radius: of the ball, in the units of the images; None where there is none.
+        l0: mean share of changed pixels over the examples that the attack fooled; None where it fooled none, or where
+            nobody measured. A pixel counts once over its channels.
+        l2: mean Euclidean norm of these changes.
+        linf: mean largest absolute change.
 
     Example:
         >>> Evaluation(attack="PGD-50", num_examples=200, num_correct=150, seconds=3.0).accuracy
@@ -81,9 +87,19 @@ class Evaluation:
     num_correct: int
     seconds: float
     settings: dict[str, Any] = field(default_factory=dict)
+    series: str = ""
+    radius: float | None = None
+    l0: float | None = None
+    l2: float | None = None
+    linf: float | None = None
 
     def __post_init__(self) -> None:
         wilson_interval(self.num_correct, self.num_examples)
+
+    @property
+    def seconds_per_image(self) -> float:
+        """Wall time of the evaluation for each example."""
+        return self.seconds / self.num_examples
 
     @property
     def accuracy(self) -> float:
@@ -144,7 +160,7 @@ class Record:
     """Everything that is worth keeping about one run.
 
     Args:
-        kind: ``"training"`` or ``"diversity"``.
+        kind: ``"training"``, ``"diversity"``, or ``"evaluation"`` of a model that was trained elsewhere.
         recipe: the recipe's name.
         method: the method's name; runs that differ in the number of particles alone share it.
         label: the row of the report; runs that differ in the seed alone share it.
@@ -170,7 +186,7 @@ class Record:
     """
 
     schema: int = SCHEMA
-    kind: Literal["training", "diversity"]
+    kind: Literal["training", "diversity", "evaluation"]
     recipe: str
     method: str
     label: str
@@ -274,10 +290,19 @@ def read_record(path: Path) -> Record:
     if type(values["schema"]) is not int or values["schema"] != SCHEMA:
         got = shorten(values["schema"])
         raise InputError(f"{path} has schema {got}; this version reads {SCHEMA}: use the version that wrote it")
+    _fill_in(values.get("evaluations"))
     try:
         return from_values(Record, values)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _fill_in(evaluations: object) -> None:
+    """Give evaluations of the first records the fields that came later."""
+    later = {"series": "", "radius": None, "l0": None, "l2": None, "linf": None}
+    for evaluation in evaluations if isinstance(evaluations, list) else []:
+        if isinstance(evaluation, dict):
+            evaluation.update({name: value for name, value in later.items() if name not in evaluation})
 
 
 def find_records(folder: Path) -> list[tuple[Path, Record]]:

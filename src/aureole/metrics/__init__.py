@@ -2,12 +2,28 @@
 
 from typing import TYPE_CHECKING, Any
 
-from aureole.metrics.robustness import Accuracy, AttackLike, Outcome, attack_success, evaluate
+from aureole.metrics.evaluation import Outcomes, evaluate, worst_case
+from aureole.metrics.journal import FileJournal, model_fingerprint
+from aureole.metrics.outcomes import OutcomeTable
+from aureole.metrics.robustness import AttackLike, Change, Outcome, attack_success, change
 
 if TYPE_CHECKING:
     from aureole.metrics.torchmetric import RobustAccuracy
 
-__all__ = ["Accuracy", "AttackLike", "Outcome", "RobustAccuracy", "attack_success", "evaluate"]
+__all__ = [
+    "AttackLike",
+    "Change",
+    "FileJournal",
+    "Outcome",
+    "OutcomeTable",
+    "Outcomes",
+    "RobustAccuracy",
+    "attack_success",
+    "change",
+    "evaluate",
+    "model_fingerprint",
+    "worst_case",
+]
 
 
 def __getattr__(name: str) -> Any:

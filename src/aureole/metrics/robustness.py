@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from aureole.core.balls import Ball
 from aureole.core.checks import check_classes, check_images, check_labels
 from aureole.core.errors import InputError, UntrustedResult
-from aureole.core.method import Batch
 from aureole.core.model import frozen, predict
 from aureole.core.random import Streams, streams_for
 
@@ -91,21 +88,36 @@ def attack_success(
     check_labels(y, x)
     streams = streams_for(x, generator)
     with frozen(model):
-        clean = predict(model, x)
-        check_classes(y, clean.shape[1])
-        natural = clean.argmax(-1) == y
+        natural = natural_success(model, x, y)
         robust, distance = natural.clone(), torch.zeros(len(x), device=x.device, dtype=x.dtype)
         if not bool(natural.any()):
             return Outcome(natural, robust, distance)
         x_adv = attack(model, x[natural], y[natural], generator=streams.select(natural))
-        x_adv = _trusted(x_adv, x[natural], attack.ball)
+        x_adv = trusted(x_adv, x[natural], attack.ball)
         robust[natural] = predict(model, x_adv).argmax(-1) == y[natural]
         distance[natural] = attack.ball.distance(x_adv, x[natural])
     return Outcome(natural, robust, distance)
 
 
-def _trusted(x_adv: Tensor, x: Tensor, ball: Ball) -> Tensor:
-    """Return the adversarial images, moved back into the ball where they were outside."""
+def natural_success(
+    model: nn.Module, x: Float[Tensor, "batch *event"], y: Int[Tensor, " batch"]
+) -> Bool[Tensor, " batch"]:
+    """Say which images a frozen model classifies correctly without an attack.
+
+    Raises:
+        InputError: a label is no class of the model, or the model returns no logits.
+    """
+    clean = predict(model, x)
+    check_classes(y, clean.shape[1])
+    return clean.argmax(-1) == y
+
+
+def trusted(x_adv: Tensor, x: Float[Tensor, "batch *event"], ball: Ball) -> Float[Tensor, "batch *event"]:
+    """Return the adversarial images of an attack, moved back into the ball where they were outside.
+
+    Raises:
+        InputError: they have another shape than the images, or are not finite.
+    """
     if x_adv.shape != x.shape or not bool(x_adv.isfinite().all()):
         raise InputError(f"the attack must return finite images of shape {tuple(x.shape)}; got {tuple(x_adv.shape)}")
     inside = ball.contains(x_adv, x)
@@ -120,52 +132,43 @@ def _trusted(x_adv: Tensor, x: Tensor, ball: Ball) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """A count of correct images.
+class Change:
+    """How far adversarial images are from the clean ones.
 
     Attributes:
-        num_examples: images judged.
-        num_correct: of them, classified correctly.
+        l0: share of the pixels that changed, in [0, 1]; a pixel counts once, however many of its channels changed.
+        l2: Euclidean norm of the change.
+        linf: largest absolute change.
     """
 
-    num_examples: int
-    num_correct: int
+    l0: Float[Tensor, " batch"]
+    l2: Float[Tensor, " batch"]
+    linf: Float[Tensor, " batch"]
 
 
-def evaluate(
-    model: nn.Module,
-    batches: Iterable[Batch],
-    attack: AttackLike | None,
-    *,
-    advance: Callable[[int], None] = lambda count: None,
-) -> Accuracy:
-    """Return the accuracy of a model under an attack, or its natural accuracy.
+def change(x_adv: Float[Tensor, "batch *event"], x: Float[Tensor, "batch *event"]) -> Change:
+    """Measure how far images were changed.
 
     Args:
-        model: maps images to logits.
-        batches: images with labels; their streams make the result independent of the batch size.
-        attack: the attack; None for the natural accuracy.
-        advance: told the number of images after each batch.
+        x_adv: adversarial images; those of shape (batch, channels, height, width) have pixels of several channels.
+        x: the clean ones.
 
     Returns:
-        Counts over all batches.
+        One number an image and a measure.
 
-    Raises:
-        InputError: there are no images; or as :func:`attack_success`.
+    Example:
+        >>> x = torch.zeros(1, 3, 2, 2)
+        >>> x_adv = x.clone()
+        >>> x_adv[0, :2, 0, 0] = torch.tensor([0.3, 0.4])
+        >>> measured = change(x_adv, x)
+        >>> round(float(measured.l0), 3), round(float(measured.l2), 3), round(float(measured.linf), 3)
+        (0.25, 0.5, 0.4)
     """
-    if model.training and any(isinstance(m, _BatchNorm) for m in model.modules()):
-        warnings.warn(
-            "the model was in training mode; it is evaluated in evaluation mode", UntrustedResult, stacklevel=2
-        )
-    total = correct = 0
-    for batch in batches:
-        if attack is None:
-            with torch.no_grad(), frozen(model):
-                right = predict(model, batch.x).argmax(-1) == batch.y
-        else:
-            right = attack_success(model, attack, batch.x, batch.y, generator=batch.streams).robust
-        total, correct = total + len(batch), correct + int(right.sum())
-        advance(len(batch))
-    if total == 0:
-        raise InputError("there are no images to evaluate on")
-    return Accuracy(total, correct)
+    delta = x_adv - x
+    pixels = (delta != 0).any(1) if delta.ndim > 3 else delta != 0
+    flat = delta.flatten(1)
+    return Change(
+        l0=pixels.flatten(1).to(x.dtype).mean(1),
+        l2=torch.linalg.vector_norm(flat, dim=1),
+        linf=flat.abs().amax(1),
+    )

@@ -78,13 +78,13 @@ class Line:
     high: Sequence[float]
 
 
-def line(name: str, style: Style, points: Mapping[int, Statistic]) -> Line:
+def line(name: str, style: Style, points: Mapping[Any, Statistic]) -> Line:
     """Return the line through statistics, each with its bounds.
 
     Args:
         name: what it stands for.
         style: how it is drawn.
-        points: place -> statistic, in the order of the places.
+        points: place (a number) -> statistic, in the order of the places.
 
     Returns:
         The line.
@@ -145,6 +145,29 @@ def draw_curves(lines: Sequence[Line], *, name: str, labels: tuple[str, str]) ->
             marker = _MARKERS[line.style.marker % len(_MARKERS)] if len(line.x) == 1 else ""
             axes.plot(line.x, _finite(line.y), color=tone, linewidth=1.7, marker=marker, **_dashes(line.style))
         axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_xlabel(labels[0])
+        return _inline(figure, name, _words(lines, labels))
+
+
+def draw_radii(lines: Sequence[Line], *, name: str, labels: tuple[str, str]) -> Markup:
+    """Draw accuracies over the radius, the spread as a shaded band.
+
+    Args:
+        lines: the lines; ``x`` holds radii.
+        name: a name that no other drawing of the page has.
+        labels: what the x and the y axis stand for; the panel's title names the y axis.
+
+    Returns:
+        An inline SVG that says in words what it shows, for those who do not see it.
+    """
+    with _figure() as (figure, axes):
+        for line in lines:
+            tone, marker = _sentinel(line.style), _MARKERS[line.style.marker % len(_MARKERS)]
+            axes.fill_between(line.x, _finite(line.low), _finite(line.high), color=tone, alpha=0.16, linewidth=0)
+            axes.plot(
+                line.x, _finite(line.y), color=tone, linewidth=1.7, marker=marker, markersize=5.5, **_dashes(line.style)
+            )
+        axes.set_ylim(-0.02, 1.02)
         axes.set_xlabel(labels[0])
         return _inline(figure, name, _words(lines, labels))
 

@@ -20,6 +20,7 @@ from aureole.report.aggregate import (
     statistic,
 )
 from aureole.report.layout import DASH, amount, listing, number, share, spread_text
+from aureole.report.robustness import MEASURES, measured, rows_of
 
 _README = "README.md"
 _QUANTITIES = {
@@ -99,7 +100,7 @@ def _tables(records: Sequence[Record]) -> list[str]:
     for part in parts:
         if len(parts) > 1:
             blocks.append(f"### {_escaped(data_of(part).name)}, data {data_of(part).fingerprint[:8]}")
-        blocks += _accuracies(part) + _diversity(part) + _times(part)
+        blocks += _accuracies(part) + _robustness(part) + _diversity(part) + _times(part)
     warned = dict.fromkeys(warning for record in records for warning in record.warnings)
     return [*blocks, _bullets(f"Warning: {warning}" for warning in warned)]
 
@@ -108,12 +109,18 @@ def _provenance(records: Sequence[Record]) -> str:
     """Return one sentence on what the records are and where they come from."""
     torch = sorted({record.versions["torch"] for record in records if "torch" in record.versions})
     commits = sorted({(r.commit[:8] + (" with changes" if r.dirty else "")) for r in records if r.commit})
-    data = dict.fromkeys(f"{r.data.name}, {amount(r.data.num_train)} training images" for r in records)
+    data = dict.fromkeys(f"{r.data.name}, {_images(r)}" for r in records)
     words = [f"{len(records)} record{'' if len(records) == 1 else 's'}", _escaped("; ".join(data))]
     words += [_escaped(device) for device in dict.fromkeys(record.device for record in records)]
     words += [f"torch {listing(torch)}"] if torch else []
     words += [f"commit {listing(commits)}"] if commits else []
     return "; ".join(words) + "."
+
+
+def _images(record: Record) -> str:
+    if record.kind == "evaluation":
+        return f"{amount(record.data.num_test)} test images"
+    return f"{amount(record.data.num_train)} training images"
 
 
 def _proxies(records: Sequence[Record]) -> list[str]:
@@ -139,6 +146,16 @@ def _accuracies(records: Sequence[Record]) -> list[str]:
     rows = [[group.name, str(len(set(group.seeds))), *(_accuracy(group, a) for a in attacks)] for group in groups]
     caption = "Accuracy: mean ± sample standard deviation over seeds; for a single run, its 95 % interval."
     return [caption, _table(["run", "seeds", *attacks], rows), _bullets(comparison_notes(groups))]
+
+
+def _robustness(records: Sequence[Record]) -> list[str]:
+    """Return the table of attacks with their radii and distances, where evaluations have them."""
+    groups = [group for group in group_runs(records) if measured(group.records)]
+    if not groups:
+        return []
+    rows = [[r.group, r.attack, r.radius, accuracy_text(r.accuracy), *r.texts] for r in rows_of(groups)]
+    caption = "Robustness: L0 is the share of changed pixels; distances are means over the images that were fooled."
+    return [caption, _table(["run", "attack", "radius", "accuracy", *MEASURES.values()], rows)]
 
 
 def _accuracy(group: Group, attack: str) -> str:

@@ -16,6 +16,7 @@ from aureole.report.curves import curves
 from aureole.report.figures import colour
 from aureole.report.layout import amount, duration, listing
 from aureole.report.pictures import galleries
+from aureole.report.robustness import robustness
 from aureole.report.sections import colours_of
 
 REPORT_NAME = "report.html"
@@ -61,7 +62,8 @@ def _render(folder: Path, found: Sequence[tuple[Path, Record]], title: str | Non
 
     records = [record for _, record in found]
     colours = colours_of(records)
-    before = [accuracies(records), curves(records, colours), particle_counts(records, colours), diversity(records)]
+    before = [accuracies(records), robustness(records, colours), curves(records, colours)]
+    before += [particle_counts(records, colours), diversity(records)]
     template = resources.files("aureole.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -93,10 +95,13 @@ def _default_title(records: Sequence[Record]) -> str:
 
 def _summary(records: Sequence[Record]) -> str:
     trained = [record for record in records if record.kind == "training"]
-    others, seeds = len(records) - len(trained), len({record.seed for record in records})
+    judged = [record for record in records if record.kind == "evaluation"]
+    others, seeds = len(records) - len(trained) - len(judged), len({record.seed for record in records})
     parts = []
     if trained:
         parts.append(f"{_counted(len(trained), 'training run')} of {listing(_distinct(r.method for r in trained))}")
+    if judged:
+        parts.append(f"{_counted(len(judged), 'evaluation')} of {listing(_distinct(r.label for r in judged))}")
     if others:
         parts.append(_counted(others, "measurement") + " of diversity")
     return f"{listing(parts)}, over {_counted(seeds, 'seed')}."
@@ -109,7 +114,7 @@ def _counted(count: int, word: str) -> str:
 def _data_lines(records: Sequence[Record]) -> list[tuple[str, str, str]]:
     def sizes(data: DataRecord) -> str:
         parts = [(data.num_train, "training"), (data.num_validation, "validation"), (data.num_test, "test")]
-        return ", ".join(f"{amount(size)} {part}" for size, part in parts) + " images"
+        return ", ".join(f"{amount(size)} {part}" for size, part in parts if size or part == "test") + " images"
 
     return [(data.name, sizes(data), data.fingerprint) for data in dict.fromkeys(r.data for r in records)]
 

@@ -1,0 +1,71 @@
+"""What a recipe makes of the command line."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, replace
+from dataclasses import fields as fields_of
+from pathlib import Path
+from typing import Any
+
+from aureole.cli.common import say
+from aureole.options import parse, parse_known
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Train, evaluate, record and report what a recipe or a record describes.
+
+    `aureole list` names the recipes; `aureole run RECIPE --help` explains a recipe's own options and fields.
+
+    Attributes:
+        output: folder of the run; by default one named after the recipe or the record, in runs.
+        json: print the records as JSON, and nothing else.
+        quiet: no progress bar.
+    """
+
+    output: Path | None = None
+    json: bool = False
+    quiet: bool = False
+
+
+def configured(command: str, name: str, arguments: list[str]) -> Any:
+    """Return what a recipe makes of the command line: its own options, then the fields of its run or of its engines."""
+    from aureole.recipes import find_recipe
+    from aureole.training.config import Engine, Training
+    from aureole.training.sweep import Sweep, with_engine
+
+    recipe, prog = find_recipe(name), f"aureole {command} {name}"
+    if any(argument in ("-h", "--help") for argument in arguments):
+        base = recipe.build()
+        fields = base if isinstance(base, Training) else Engine()
+        return print_help(prog, recipe.build, *([_seeds] if fields is base else []), RunOptions(), fields)
+    base, rest = parse_known(recipe.build, arguments, prog=prog)
+    before = [*inspect.signature(recipe.build).parameters, *(f.name for f in fields_of(RunOptions))]
+    if not isinstance(base, Training):
+        engine = parse(Engine, rest, prog=prog, default=Engine(), elsewhere=before)
+        changes = {f.name: getattr(engine, f.name) for f in fields_of(engine)}
+        return with_engine(base, **{k: v for k, v in changes.items() if v != getattr(Engine(), k)})
+    seeds, rest = parse_known(_seeds, rest, prog=prog)
+    run = parse(Training, rest, prog=prog, default=base, elsewhere=[*before, "seeds"])
+    runs = {f"seed{seed}": replace(run, seed=seed) for seed in seeds}
+    return Sweep(title=run.title, runs=runs) if runs else run
+
+
+def _seeds(seeds: tuple[int, ...] = ()) -> tuple[int, ...]:
+    """Several seeds make one run each.
+
+    Args:
+        seeds: of the runs; each gets a folder of its own.
+    """
+    return seeds
+
+
+def print_help(prog: str, *targets: Any) -> None:
+    """Print the help of several sources of options, one after the other."""
+    for target in targets:
+        plain = callable(target)
+        try:
+            parse(target if plain else type(target), ["--help"], prog=prog, default=None if plain else target)
+        except SystemExit:
+            say("")
