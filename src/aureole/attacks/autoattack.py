@@ -65,7 +65,7 @@ class AutoAttack(WholeSetAttack):
         members: names of :data:`MEMBERS` to run in place of the version's own.
 
     Example:
-        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 5))
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 5)).eval()
         >>> x, y = torch.rand(2, 1, 2, 2), torch.tensor([0, 2])
         >>> x_adv = AutoAttack(ball=Linf(0.1), members=("apgd-ce",))(model, x, y)
         >>> Linf(0.1).contains(x_adv, x)
