@@ -92,7 +92,7 @@ class Ascent(Procedure[AscentRows]):
         return self.attack.value(logits, rows.y, rows.target)
 
     def begin(self, rows: Rows, clean: Tensor) -> AscentRows:
-        target = rows.y
+        self.gaps, target = self.gaps.to(rows.x.device), rows.y
         if isinstance(self.attack, TargetedAPGD):  # the largest wrong logits, in turn
             target = clean.argsort(-1).gather(
                 1, (-2 - rows.phase // self.attack.num_restarts)[:, None] + clean.shape[1]
@@ -121,10 +121,8 @@ class Ascent(Procedure[AscentRows]):
     def tell(self, rows: AscentRows, answer: Answer) -> tuple[AscentRows, Verdict]:
         fooled = answer.logits.argmax(-1) != rows.y
         rows = remember(rows, answer)
-        verdict = Verdict(fooled | (rows.passes == self.attack.num_steps), fooled, rows.x_adv, rows.best_loss)
-        if not bool((~verdict.done).any()):
-            return rows, self._with_best(rows, verdict)
-        verdict = self._with_best(rows, verdict)
+        x_adv = choose(fooled, rows.x_adv, rows.best)
+        verdict = Verdict(fooled | (rows.passes == self.attack.num_steps), fooled, x_adv, rows.best_loss)
         rows, back = self._check(rows)
         start = choose(back, rows.best, rows.x_adv)
         gradient = choose(back, rows.best_gradient, answer.gradient)
@@ -133,14 +131,9 @@ class Ascent(Procedure[AscentRows]):
         near = self.ball.retract(start + (far - start) * share + (start - rows.before) * (1 - share), rows.x)
         return replace(rows, x_adv=near, before=start), verdict
 
-    def _with_best(self, rows: AscentRows, verdict: Verdict) -> Verdict:
-        """Return the best iterate of the runs that end without success."""
-        over = verdict.done & ~verdict.fooled
-        return verdict._replace(x_adv=choose(over, rows.best, rows.x_adv)) if bool(over.any()) else verdict
-
     def _check(self, rows: AscentRows) -> tuple[AscentRows, Tensor]:
         """Halve the step at checkpoints where the run does not get on; say which rows go back to their best point."""
-        gap = self.gaps[(rows.passes - 1).clamp_min(0).cpu()].to(rows.passes.device) * (rows.passes > 0)
+        gap = self.gaps[(rows.passes - 1).clamp_min(0)] * (rows.passes > 0)
         check = gap > 0
         idle = ~rows.halved & (rows.checked_loss >= rows.best_loss)
         halve = check & ((rows.rises <= self.attack.rho * gap) | idle)
