@@ -26,7 +26,6 @@ from aureole.attacks.pooled import PooledAttack, WholeSetAttack
 from aureole.attacks.reliability import warn_dynamic, warn_few_classes, warn_randomised, warn_square
 from aureole.attacks.square import Square
 from aureole.core.balls import L1, Ball
-from aureole.core.checks import warn_training
 from aureole.core.errors import InputError, unknown_name
 from aureole.core.journal import Journal
 from aureole.core.model import predict
@@ -73,6 +72,7 @@ class AutoAttack(WholeSetAttack):
     """
 
     name: ClassVar[str] = "autoattack"
+    warns_of_training: ClassVar[bool] = True
     version: Version = "standard"
     members: tuple[str, ...] | None = None
 
@@ -99,12 +99,6 @@ class AutoAttack(WholeSetAttack):
         if self.version == "plus" and name in ("apgd-ce", "apgd-dlr", "fab"):
             return replace(made, num_restarts=5)  # pyright: ignore[reportCallIssue]
         return made
-
-    def run(self, model: nn.Module, x: Tensor, *args: object, **kwargs: object) -> Tensor:
-        """Attack all points of an evaluation; see :meth:`aureole.attacks.pooled.WholeSetAttack.run`."""
-        if isinstance(model, nn.Module) and model.training:
-            warn_training(model)
-        return super().run(model, x, *args, **kwargs)  # pyright: ignore[reportArgumentType]
 
     def attack(self, model: nn.Module, points: Points, journal: Journal) -> Tensor:
         """Run the members on checked points of a frozen model."""
@@ -139,4 +133,4 @@ class AutoAttack(WholeSetAttack):
         if num_classes >= needed:
             return made
         warn_few_classes(name, needed, num_classes)
-        return replace(MEMBERS["apgd-ce"](self.ball), objective=Margin(), max_batch=self.max_batch)  # pyright: ignore[reportCallIssue]
+        return replace(self.member("apgd-ce"), objective=Margin())  # pyright: ignore[reportCallIssue]

@@ -30,6 +30,7 @@ class WholeSetAttack(Attack):
     """
 
     name: ClassVar[str] = "attack"
+    warns_of_training: ClassVar[bool] = False
     max_batch: int | None = None
     eager: bool | None = None
 
@@ -83,6 +84,8 @@ class WholeSetAttack(Attack):
         if y is not None:
             checks.check_labels(y, x)
         streams = streams_for(x, streams)
+        if self.warns_of_training and model.training:
+            checks.warn_training(model)
         trusted = not model.training  # a model in training makes no claim that would need a warning
         with torch.inference_mode(False), torch.no_grad(), random_state_kept(x.device), frozen(model):
             x = x.clone() if x.is_inference() else x.detach()

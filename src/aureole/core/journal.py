@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
@@ -47,9 +46,3 @@ class Journal:
 
     def progress(self, attack: str, done: float) -> None:
         """Hear how many points' worth of work is done, from 0 to the number of points; told now and then."""
-
-
-def nothing_decided(x: Float[Tensor, "batch *event"]) -> Decided:
-    """Return the outcome of no points, on the device of ``x``."""
-    none = torch.zeros(0, dtype=torch.int64, device=x.device)
-    return Decided(none, none.bool(), x[:0])
