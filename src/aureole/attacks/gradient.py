@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from aureole.attacks.base import Attack
+from aureole.core.checks import check_target
 from aureole.core.errors import InputError
 from aureole.core.model import frozen, predict
 from aureole.core.objectives import CrossEntropy, Objective, Targeted
@@ -80,8 +81,7 @@ class GradientAttack(Attack):
         generator: torch.Generator | Streams | None = None,
     ) -> Float[Tensor, "batch *event"]:
         """Return adversarial images; see :class:`aureole.attacks.base.Attack`."""
-        if self.targeted and y is None:
-            raise InputError("a targeted attack needs y, the class to reach for each image; none was given")
+        check_target(y, targeted=self.targeted)
         streams = streams_for(x, generator)
         before = streams.draws
         x_adv = self.search(model, x, y, generator=streams).x_adv[0]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from aureole.attacks.base import Attack
 from aureole.core import checks
-from aureole.core.model import frozen, predict
+from aureole.core.model import predict, searched
 from aureole.core.random import Streams, streams_for
 
 
@@ -61,20 +61,16 @@ class MinimalAttack(Attack):
         Raises:
             InputError: images, labels, devices or the model's output are not as described.
         """
-        checks.check_images(x, self.ball)
-        checks.check_device(model, x)
-        if y is not None:
-            checks.check_labels(y, x)
+        checks.check_call(model, x, y, self.ball)
         streams = streams_for(x, generator)
-        with torch.inference_mode(False), torch.no_grad(), frozen(model):
-            x = x.clone() if x.is_inference() else x.detach()
+        with searched(model, x) as images:
             parts = []
-            for begin in range(0, len(x), self.max_batch or len(x)):
-                part = slice(begin, begin + (self.max_batch or len(x)))
-                clean = predict(model, x[part])
+            for begin in range(0, len(images), self.max_batch or len(images)):
+                part = slice(begin, begin + (self.max_batch or len(images)))
+                clean = predict(model, images[part])
                 labels = clean.argmax(-1) if y is None else y[part].long()
                 checks.check_classes(labels, clean.shape[1])
-                parts.append(self._minimize_correct(model, x[part], labels, clean, streams.select(part)))
+                parts.append(self._minimize_correct(model, images[part], labels, clean, streams.select(part)))
         streams.draws += 1  # the parts drew from copies of the streams
         return torch.cat(parts)
 

@@ -15,7 +15,7 @@ from aureole.attacks.pool import Points, Pool, Procedure
 from aureole.core import checks
 from aureole.core.errors import InputError
 from aureole.core.journal import Journal
-from aureole.core.model import frozen, predict, random_state_kept
+from aureole.core.model import predict, random_state_kept, searched
 from aureole.core.random import Streams, streams_for
 
 
@@ -79,23 +79,19 @@ class WholeSetAttack(Attack):
         Raises:
             InputError: images, labels, devices or the model's output are not as described.
         """
-        checks.check_images(x, self.ball)
-        checks.check_device(model, x)
-        if y is not None:
-            checks.check_labels(y, x)
+        checks.check_call(model, x, y, self.ball)
         streams = streams_for(x, streams)
         if self.warns_of_training and model.training:
             checks.warn_training(model)
         trusted = not model.training  # a model in training makes no claim that would need a warning
-        with torch.inference_mode(False), torch.no_grad(), random_state_kept(x.device), frozen(model):
-            x = x.clone() if x.is_inference() else x.detach()
-            clean = torch.cat([predict(model, part) for part in x.split(self.max_batch or len(x))])
+        with random_state_kept(x.device), searched(model, x) as images:
+            clean = torch.cat([predict(model, part) for part in images.split(self.max_batch or len(images))])
             labels = clean.argmax(-1) if y is None else y.long()
             checks.check_classes(labels, clean.shape[1])
             if trusted:
                 checks.warn_softmax(clean)
-            numbers = torch.arange(len(x), device=x.device) if index is None else index.to(x.device)
-            points = Points(numbers, x, labels, clean, streams)
+            numbers = torch.arange(len(images), device=images.device) if index is None else index.to(images.device)
+            points = Points(numbers, images, labels, clean, streams)
             return self.attack(model, points, journal or Journal())
 
     @abstractmethod

@@ -70,6 +70,28 @@ def check_device(model: nn.Module, x: Float[Tensor, "batch *event"]) -> None:
         raise InputError(f"the model is on {parameter.device} and the images on {x.device}: move one of them")
 
 
+def check_call(model: nn.Module, x: Tensor, y: Tensor | None, ball: Ball) -> None:
+    """Check what an attack or a search is called with: images, the model's device, and labels where there are any.
+
+    Raises:
+        InputError: one is not as :func:`check_images`, :func:`check_device` and :func:`check_labels` want it.
+    """
+    check_images(x, ball)
+    check_device(model, x)
+    if y is not None:
+        check_labels(y, x)
+
+
+def check_target(y: Tensor | None, *, targeted: bool) -> None:
+    """Check that a targeted attack is told the classes to reach.
+
+    Raises:
+        InputError: it is not.
+    """
+    if targeted and y is None:
+        raise InputError("a targeted attack needs y, the class to reach for each image; none was given")
+
+
 def check_classes(y: Int[Tensor, " batch"], num_classes: int) -> None:
     """Check that every label is a class of the model.
 

@@ -93,6 +93,18 @@ def frozen(model: nn.Module, mode: Mode = "eval") -> Iterator[nn.Module]:
             parameter.requires_grad_(True)
 
 
+@contextmanager
+def searched(
+    model: nn.Module, x: Float[Tensor, "batch *event"], mode: Mode = "eval"
+) -> Iterator[Float[Tensor, "batch *event"]]:
+    """Freeze a model as :func:`frozen` does, without gradients, and yield images that autograd can follow.
+
+    It works inside ``torch.inference_mode`` too, whose tensors autograd refuses.
+    """
+    with torch.inference_mode(False), torch.no_grad(), frozen(model, mode):
+        yield x.clone() if x.is_inference() else x.detach()
+
+
 def random_state_kept(device: torch.device) -> AbstractContextManager[None]:
     """Put the global random state back at the end: a model that is random draws from it."""
     on_cpu = device.type == "cpu"

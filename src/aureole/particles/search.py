@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from aureole.core import checks
 from aureole.core.balls import L2, Ball
 from aureole.core.errors import InputError, unknown_name
-from aureole.core.model import Mode, frozen, predict
+from aureole.core.model import Mode, predict, searched
 from aureole.core.objectives import CrossEntropy, Objective
 from aureole.core.random import Streams, streams_for
 from aureole.particles.diversity import Diversity, diversity, pairwise_cosine, pairwise_squared_distance
@@ -172,15 +172,10 @@ class ParticleSearch:
         Raises:
             InputError: images, labels, devices or the model's output are not as described.
         """
-        checks.check_images(x, self.ball)
-        checks.check_device(model, x)
-        if y is not None:
-            checks.check_labels(y, x)
+        checks.check_call(model, x, y, self.ball)
         trusted = not model.training  # a model in training makes no claim that would need a warning
-        with torch.inference_mode(False), torch.no_grad():
-            x = x.clone() if x.is_inference() else x.detach()
-            with frozen(model, self.mode):
-                return _Ascent(self, model, x, y, trusted=trusted).run(streams_for(x, generator))
+        with searched(model, x, self.mode) as images:
+            return _Ascent(self, model, images, y, trusted=trusted).run(streams_for(images, generator))
 
 
 class _Ascent:

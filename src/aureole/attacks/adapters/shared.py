@@ -21,7 +21,7 @@ from aureole.attacks.base import Attack
 from aureole.core import checks
 from aureole.core.balls import Ball
 from aureole.core.errors import InputError, UntrustedResult, first_line
-from aureole.core.model import frozen, predict
+from aureole.core.model import predict, searched
 from aureole.core.random import Streams, mix_seed, streams_for
 
 LIBRARIES = ("foolbox", "torchattacks", "art")
@@ -98,22 +98,17 @@ class ForeignAttack(Attack):
         generator: torch.Generator | Streams | None = None,
     ) -> Float[Tensor, "batch *event"]:
         """Return adversarial images; see :class:`aureole.attacks.base.Attack`."""
-        checks.check_images(x, self.ball)
-        checks.check_device(model, x)
-        if y is None and self._targeted():
-            raise InputError("a targeted attack needs y, the class to reach for each image; none was given")
-        if y is not None:
-            checks.check_labels(y, x)
+        checks.check_call(model, x, y, self.ball)
+        checks.check_target(y, targeted=self._targeted())
         streams = streams_for(x, generator)
-        with torch.inference_mode(False), frozen(model), torch.no_grad():
-            x = x.clone() if x.is_inference() else x.detach()
-            clean = predict(model, x)
+        with searched(model, x) as images:
+            clean = predict(model, images)
             y = clean.argmax(-1) if y is None else y.long()
             checks.check_classes(y, clean.shape[1])
-            query = Query(Shell(model, x), self.ball.clip(x).clone(), y.clone(), clean.shape[1])
-            with seeded(streams, x.device), torch.enable_grad():
+            query = Query(Shell(model, images), self.ball.clip(images).clone(), y.clone(), clean.shape[1])
+            with seeded(streams, images.device), torch.enable_grad():
                 found = self._perturb(query)
-            return moved_inside(self.ball, checked(self.attack, found, x), x)
+            return moved_inside(self.ball, checked(self.attack, found, images), images)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from aureole.attacks.fields import check_counts, check_numbers
 from aureole.attacks.jacobian import Linearised
 from aureole.attacks.sparse.box import SparseAttack
+from aureole.core.checks import check_target
 from aureole.core.errors import InputError
 from aureole.core.model import predict
 from aureole.core.random import Streams
@@ -151,8 +152,7 @@ class JSMA(SparseAttack):
         generator: torch.Generator | Streams | None = None,
     ) -> Float[Tensor, "batch *event"]:
         """Return adversarial images; see :class:`aureole.attacks.minimal.MinimalAttack`."""
-        if self.targeted and y is None:
-            raise InputError("a targeted attack needs y, the class to reach for each image; none was given")
+        check_target(y, targeted=self.targeted)
         return super().minimize(model, x, y, generator=generator)
 
     def _minimize_correct(self, model: nn.Module, x: Tensor, y: Tensor, clean: Tensor, streams: Streams) -> Tensor:
