@@ -1,16 +1,18 @@
 """AutoAttack beside pyautoattack, the authors' code as a package: outcomes, time and memory on trained models.
 
-    python benchmarks/autoattack.py RUN [RUN...] [--norm linf|l2] [--radius R] [--num-examples 200] [--json FILE]
+    python benchmarks/autoattack.py RUN [RUN...] [--norm linf|l2] [--radius R] [--num-examples 200]
+        [--seeds 0 1 2] [--json FILE]
 
 Each RUN is the folder of a finished ``aureole run``; its first test images are attacked by both in one process, one
-after the other, on the same number of CPU threads. On one thread the time is that of this process, which others on the
-machine do not lengthen. Peak memory is measured in a process of its own for each.
+after the other, on the same number of CPU threads, once for each seed. On one thread the time is that of this process,
+which others on the machine do not lengthen. Peak memory is measured in a process of its own for each.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import time
@@ -19,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from measure import describe, resident, versions, write
+from measure import describe, resident, spread, versions, write
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -73,26 +75,38 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     case = load(folder, given.norm, given.radius, given.num_examples)
     with torch.no_grad():
         correct = case.model(case.x).argmax(-1) == case.y
+    runs = [attack(case, seed, correct, given) for seed in given.seeds]
+    mean = {name: statistics.mean(run["robust_accuracy"][name] for run in runs) for name in RUNNERS}
+    return {
+        "run": folder.name,
+        "ball": f"{NORMS[type(case.ball)]} {case.ball.radius:g}",
+        "num_examples": len(case.x),
+        "natural_accuracy": float(correct.float().mean()),
+        "robust_accuracy": mean,
+        "times_faster": spread([run["times_faster"] for run in runs]),
+        "seeds": runs,
+        "peak_memory_bytes": {name: peak(folder, given, name) for name in RUNNERS},
+    }
+
+
+def attack(case: Case, seed: int, correct: Tensor, given: argparse.Namespace) -> dict[str, Any]:
+    """Attack the images with both, under one seed."""
     robust, seconds = {}, {}
     clock = time.process_time if given.threads == 1 else time.perf_counter
     for name, run in RUNNERS.items():
         begin = clock()
-        x_adv = run(case, given.seed)
+        x_adv = run(case, seed)
         seconds[name] = clock() - begin
         with torch.no_grad():
             robust[name] = correct & (case.model(x_adv).argmax(-1) == case.y)
         outside = float((case.ball.distance(x_adv, case.x) - case.ball.radius).max())
         assert outside <= 1e-6, f"{name} leaves the ball by {outside}"
     return {
-        "run": folder.name,
-        "ball": f"{NORMS[type(case.ball)]} {case.ball.radius:g}",
-        "num_examples": len(case.x),
-        "natural_accuracy": float(correct.float().mean()),
+        "seed": seed,
         "robust_accuracy": {name: float(stood.float().mean()) for name, stood in robust.items()},
         "outcomes_that_differ": int((robust["aureole"] != robust["pyautoattack"]).sum()),
         "seconds": seconds,
         "times_faster": seconds["pyautoattack"] / seconds["aureole"],
-        "peak_memory_bytes": {name: peak(folder, given, name) for name in RUNNERS},
     }
 
 
@@ -109,7 +123,7 @@ def memory_of(request: str) -> int:
     torch.set_num_threads(threads)
     case = load(Path(folder), norm, radius, num_examples)
     small = case._replace(x=case.x[:2], y=case.y[:2])
-    RUNNERS[name](small, 0)  # loads the code
+    RUNNERS[name](small, 0)  # loads code
     before = resident(peak=False)
     RUNNERS[name](case, 0)
     return resident(peak=True) - before
@@ -118,14 +132,14 @@ def memory_of(request: str) -> int:
 def show(results: list[dict[str, Any]]) -> None:
     """Print a line for each model."""
     table = Table(
-        "run", "ball", "natural", "robust: aureole", "pyautoattack", "differ", "seconds", "times faster", "MiB"
+        "run", "ball", "natural", "robust: aureole", "pyautoattack", "differ, of each seed", "times faster", "MiB"
     )
     for r in results:
-        ours_, theirs_ = (r["robust_accuracy"][name] for name in RUNNERS)
-        mine, other = (r["seconds"][name] for name in RUNNERS)
+        robust = (f"{r['robust_accuracy'][name]:.4f}" for name in RUNNERS)
         size = " / ".join(f"{r['peak_memory_bytes'][name] / 2**20:.0f}" for name in RUNNERS)
-        cells = (f"{r['natural_accuracy']:.3f}", f"{ours_:.3f}", f"{theirs_:.3f}", str(r["outcomes_that_differ"]))
-        table.add_row(r["run"], r["ball"], *cells, f"{mine:.1f} / {other:.1f}", f"{r['times_faster']:.2f}", size)
+        differ = ", ".join(str(run["outcomes_that_differ"]) for run in r["seeds"])
+        faster = f"{r['times_faster']['median']:.2f}"
+        table.add_row(r["run"], r["ball"], f"{r['natural_accuracy']:.3f}", *robust, differ, faster, size)
     Console(width=140).print(table)
 
 
@@ -136,7 +150,7 @@ def main() -> None:
     parser.add_argument("--norm", choices=sorted(BALLS), default="linf")
     parser.add_argument("--radius", type=float, help="by default that of the run")
     parser.add_argument("--num-examples", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the measurements go")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
@@ -148,7 +162,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     results = [measure(folder, given) for folder in given.runs]
     show(results)
-    write(given.json, device=describe("cpu"), versions=versions("pyautoattack"), seed=given.seed, results=results)
+    write(given.json, device=describe("cpu"), versions=versions("pyautoattack"), results=results)
 
 
 if __name__ == "__main__":

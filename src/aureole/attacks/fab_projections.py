@@ -97,9 +97,10 @@ def _level(rate: Tensor, slope: Tensor, room: Tensor, gap: Tensor) -> Tensor:
     """
     gain, full_gain, level, most = slope * rate, slope * room, torch.zeros_like(gap), torch.finfo(gap.dtype).max
     for count in range(1, 101):
-        free = (room - level * rate).sign_().clamp_min_(0)  # 0 or 1: many times faster than a mask of booleans
-        rest = gap - ((1 - free) * full_gain).sum(-1, keepdim=True)
-        step = (rest / (free * gain).sum(-1, keepdim=True)).nan_to_num_(0.0, most, 0.0)
+        free = torch.addcmul(room, level, rate, value=-1).sign_().clamp_min_(0)  # 0 or 1: faster than booleans
+        denominator = (free * gain).sum(-1, keepdim=True)
+        rest = gap - free.sub_(1).mul_(full_gain).sum(-1, keepdim=True).neg_()
+        step = (rest / denominator).nan_to_num_(0.0, most, 0.0)
         before, level = level, torch.maximum(level, step)
         if (gap.is_cpu or count % 10 == 0) and bool((level == before).all()):  # a look stalls any other device
             break

@@ -40,7 +40,9 @@ class Linearised:
 
     def gradient(self, weights: Float[Tensor, "batch classes"]) -> Float[Tensor, "batch *event"]:
         """Return the gradient of each image's sum_k weights_k logit_k to that image."""
-        (gradient,) = torch.autograd.grad(self._output, self.x, weights, retain_graph=True, materialize_grads=True)
+        with torch.enable_grad():  # a sum: weights given to grad() make it import symbolic shapes, 35 MiB
+            total = (weights * self._output).sum()
+        (gradient,) = torch.autograd.grad(total, self.x, retain_graph=True, materialize_grads=True)
         return gradient
 
     def difference(
