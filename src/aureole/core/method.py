@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from aureole.core.model import predict
 from aureole.core.random import Streams
 
 
@@ -95,10 +96,14 @@ class Method(ABC):
             Scalar terms, with their gradients to the model's parameters.
         """
 
+    def judge(self, model: nn.Module, batch: Batch, modules: nn.Module | None = None) -> dict[str, Tensor]:
+        """Return measures of a validation batch by name, one value an example; the history holds their means."""
+        return {"accuracy": (predict(model, batch.x).argmax(-1) == batch.y).float()}
+
     def own(self, model: nn.Module, x: Float[Tensor, "batch *event"]) -> nn.Module | None:
         """Return the parts that this method trains beside the model, or None. ``x`` is an example batch."""
         return None
 
-    def own_optimizer(self, modules: nn.Module) -> torch.optim.Optimizer:
-        """Return the optimiser of the parts that :meth:`own` returned."""
+    def own_optimizer(self, modules: nn.Module) -> torch.optim.Optimizer | None:
+        """Return the optimiser of the parts that :meth:`own` returned; None where they are only used."""
         raise NotImplementedError(f"{type(self).__name__} owns no modules")

@@ -14,41 +14,7 @@ from aureole.core.method import Method
 from aureole.data import Data
 from aureole.models import ModelConfig
 from aureole.robust import Natural
-
-
-@dataclass(frozen=True, kw_only=True)
-class SGD:
-    """Stochastic gradient descent and its schedule.
-
-    Attributes:
-        learning_rate: at the start.
-        momentum: of the steps.
-        weight_decay: L2 penalty.
-        nesterov: look ahead.
-        schedule: ``"steps"`` multiplies the rate by ``factor`` after each epoch in ``milestones``; ``"cosine"`` lets it
-            fall to zero over the run; ``"constant"`` keeps it.
-        milestones: epochs, counted from 1.
-        factor: at each milestone.
-    """
-
-    learning_rate: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    nesterov: bool = False
-    schedule: Literal["steps", "cosine", "constant"] = "steps"
-    milestones: tuple[int, ...] = (75, 90)
-    factor: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not 0 < self.learning_rate < math.inf:
-            raise InputError(f"learning_rate must be positive and finite; got {self.learning_rate}")
-        if not (0 <= self.momentum < 1 and 0 <= self.weight_decay < math.inf):
-            raise InputError(
-                "momentum must lie in [0, 1) and weight_decay be at least 0;"
-                f" got {self.momentum} and {self.weight_decay}"
-            )
-        if self.nesterov and self.momentum == 0:
-            raise InputError("nesterov needs a momentum above 0; got 0")
+from aureole.training.optimizers import SGD, Optimizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +80,8 @@ class Training:
         data: which images.
         model: which network.
         optimizer: the optimiser and its schedule.
-        epochs: passes over the training set.
+        epochs: passes over the training set, at most.
+        patience: stop when the training loss has not fallen below its least for so many epochs; None never stops early.
         batch_size: images in a batch, over all devices.
         augment: ``"crop-flip"`` pads by 4, crops, and mirrors at random.
         clip_norm: largest norm of the gradient; None for no clipping.
@@ -130,8 +97,9 @@ class Training:
     method: Method = Natural()
     data: Data = Data()
     model: ModelConfig = ModelConfig()
-    optimizer: SGD = SGD()
+    optimizer: Optimizer = SGD()
     epochs: int = 10
+    patience: int | None = None
     batch_size: int = 100
     augment: Literal["none", "crop-flip"] = "none"
     clip_norm: float | None = None
@@ -147,6 +115,8 @@ class Training:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1; got {getattr(self, name)}")
+        if self.patience is not None and self.patience < 1:
+            raise InputError(f"patience must be at least 1 epoch, or None; got {self.patience}")
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise InputError(f"ema_decay must lie in [0, 1); got {self.ema_decay}")
         if self.clip_norm is not None and not self.clip_norm > 0:

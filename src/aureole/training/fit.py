@@ -101,13 +101,16 @@ def load_model(folder: Path) -> tuple[nn.Module, Training]:
     return network.eval(), config
 
 
-def fit(config: Training, folder: Path, splits: Splits) -> tuple[nn.Module, list[dict[str, float]], list[float]]:
+def fit(
+    config: Training, folder: Path, splits: Splits, parts: nn.Module | None = None
+) -> tuple[nn.Module, list[dict[str, float]], list[float]]:
     """Train, or resume, and write the weights.
 
     Args:
         config: the run.
         folder: its folder, claimed before.
         splits: training and validation images.
+        parts: what the method uses beside the network; None asks the method for its own.
 
     Returns:
         The trained network, its history, and the seconds of each epoch.
@@ -127,7 +130,7 @@ def fit(config: Training, folder: Path, splits: Splits) -> tuple[nn.Module, list
         network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if engine.compile:
         network.compile()
-    module = TrainingModule(config, network, splits)
+    module = TrainingModule(config, network, splits, parts)
     callbacks: list[Any] = [Bar(config.title, enabled=engine.progress), *_average(config)]
     callbacks.append(SaveOften(folder / CHECKPOINT, engine.checkpoint_seconds))
     with _quiet(), _plain_errors(engine), _own_processes():

@@ -12,15 +12,17 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassAccuracy
 
 from aureole.core.method import Batch
-from aureole.core.model import predict
 from aureole.core.random import mix_seed
 from aureole.data import BatchLoader, RandomCrop, RandomHorizontalFlip, Splits
 from aureole.training.config import Training
 
 _AUGMENT = {"none": (), "crop-flip": (RandomCrop(4), RandomHorizontalFlip())}
+
+
+def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
+    sums[name] = sums[name] + value if name in sums else value
 
 
 class TrainingModule(LightningModule):
@@ -30,45 +32,35 @@ class TrainingModule(LightningModule):
         config: the run.
         network: maps images to logits.
         splits: training and validation images.
+        parts: what the method uses beside the network; None asks the method for its own.
 
     Attributes:
         history: one dictionary an epoch: ``epoch``, mean of each term as ``train/NAME``, ``train/loss``,
-            ``validation/accuracy``.
+            and the mean of each measure as ``validation/NAME``.
         seconds: training time of each epoch, without validation.
     """
 
-    def __init__(self, config: Training, network: nn.Module, splits: Splits) -> None:
+    def __init__(self, config: Training, network: nn.Module, splits: Splits, parts: nn.Module | None = None) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.config, self.network, self.splits = config, network, splits
         example = torch.zeros(2, *splits.train.image_shape)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(mix_seed(config.seed, 3))
-            self.parts = config.method.own(network, example)
-        self.accuracy = MulticlassAccuracy(splits.train.num_classes, average="micro")
+            self.parts = config.method.own(network, example) if parts is None else parts
         self.history: list[dict[str, float]] = []
         self.seconds: list[float] = []
         self._sums: dict[str, Tensor] = {}
+        self._judged: dict[str, Tensor] = {}
         self._elapsed = 0.0
         self._tick = 0.0
 
     def configure_optimizers(self) -> Any:
-        """Return the network's SGD with its schedule, and the optimiser of the method's own parts."""
-        c = self.config.optimizer
-        sgd = torch.optim.SGD(
-            self.network.parameters(),
-            lr=c.learning_rate,
-            momentum=c.momentum,
-            weight_decay=c.weight_decay,
-            nesterov=c.nesterov,
-        )
-        schedule = torch.optim.lr_scheduler.MultiStepLR(sgd, list(c.milestones), c.factor)
-        if c.schedule == "constant":
-            schedule = torch.optim.lr_scheduler.ConstantLR(sgd, factor=1.0)
-        elif c.schedule == "cosine":
-            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, self.config.epochs)
-        own = [] if self.parts is None else [self.config.method.own_optimizer(self.parts)]
-        return [sgd, *own], [schedule]
+        """Return the network's optimiser with its schedule, and that of the method's own parts."""
+        c = self.config
+        main = c.optimizer.build(self.network.parameters())
+        own = None if self.parts is None else c.method.own_optimizer(self.parts)
+        return [main] if own is None else [main, own], [c.optimizer.build_schedule(main, c.epochs)]
 
     def _loader(self, part: str) -> BatchLoader:
         channels_last = self.config.engine.channels_last
@@ -96,6 +88,10 @@ class TrainingModule(LightningModule):
         """Return the batch as it is: the loader keeps it on the device."""
         return batch
 
+    def on_train_start(self) -> None:
+        """Leave a run alone that had stopped when its last checkpoint was written."""
+        self.trainer.should_stop = bool(self.history) and self._has_converged()
+
     def on_train_epoch_start(self) -> None:
         """Start the clock, and tell the loader which epoch it is: a resumed run may begin with any."""
         loader = self.trainer.train_dataloader
@@ -120,8 +116,7 @@ class TrainingModule(LightningModule):
         for optimizer in optimizers:
             optimizer.step()
         for name, value in {**terms, "loss": total, "examples": torch.ones_like(total)}.items():
-            summand = value.detach() * len(batch)
-            self._sums[name] = self._sums[name] + summand if name in self._sums else summand
+            _add(self._sums, name, value.detach() * len(batch))
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Count the time of this epoch."""
@@ -129,25 +124,36 @@ class TrainingModule(LightningModule):
         self._elapsed, self._tick = self._elapsed + now - self._tick, now
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count the correct predictions of one validation batch."""
-        self.accuracy.update(predict(self.network, batch.x), batch.y)
+        """Sum the method's measures over one validation batch."""
+        measures = self.config.method.judge(self.network, batch, self.parts)
+        for name, values in {**measures, "examples": torch.ones(len(batch), device=self.device)}.items():
+            _add(self._judged, name, values.sum())
 
     def on_train_epoch_end(self) -> None:
         """Move the schedule on, and write down the epoch's means (after its validation)."""
         schedulers = self.lr_schedulers()
         assert isinstance(schedulers, torch.optim.lr_scheduler.LRScheduler)
         schedulers.step()  # pyright: ignore[reportCallIssue]
-        gathered = {name: self._over_processes(value) for name, value in sorted(self._sums.items())}
-        count = gathered.pop("examples")
         row = {"epoch": float(self.current_epoch + 1)}
-        row |= {f"train/{name}": float(value / count) for name, value in gathered.items()}
-        row["validation/accuracy"] = float(self.accuracy.compute())  # pyright: ignore[reportCallIssue]
-        self.accuracy.reset()
+        row |= {f"train/{name}": value for name, value in self._means(self._sums).items()}
+        row |= {f"validation/{name}": value for name, value in self._means(self._judged).items()}
         self.history.append(row)
         self.seconds.append(self._elapsed)
-        self._sums, self._elapsed = {}, 0.0
+        self._sums, self._judged, self._elapsed = {}, {}, 0.0
+        self.trainer.should_stop = self.trainer.should_stop or self._has_converged()
         for logger in self.loggers:
             logger.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=self.current_epoch + 1)
+
+    def _means(self, sums: dict[str, Tensor]) -> dict[str, float]:
+        """Return the means of what was summed, over all processes."""
+        gathered = {name: self._over_processes(value) for name, value in sorted(sums.items())}
+        count = gathered.pop("examples")
+        return {name: float(value / count) for name, value in gathered.items()}
+
+    def _has_converged(self) -> bool:
+        """Say whether the training loss has stopped to fall for as many epochs as the run waits."""
+        losses, patience = [row["train/loss"] for row in self.history], self.config.patience
+        return patience is not None and len(losses) - 1 - losses.index(min(losses)) >= patience
 
     def _over_processes(self, value: Tensor) -> Tensor:
         """Return the sum of a value over all processes."""
