@@ -19,14 +19,18 @@ from aureole.core.model import predict, random_state_kept, searched
 from aureole.core.random import Streams, streams_for
 
 
+_FEW = 8
+
+
 @dataclass(frozen=True, kw_only=True)
 class WholeSetAttack(Attack):
     """An attack that may be given all points of an evaluation at once.
 
     Attributes:
         max_batch: most images in one pass through the model; None for all at once. The result is the same.
-        eager: let several runs of one point (restarts, targets) share a batch; None does so on an accelerator, which
-            a few points do not fill. Which points are fooled is the same, the image that fools may be another.
+        eager: let several runs of one point (restarts, targets) share a batch; None does so where the points alone
+            would not fill it: always on an accelerator, and on a CPU for at most 8 points. Which points are fooled is
+            the same, the image that fools may be another.
     """
 
     name: ClassVar[str] = "attack"
@@ -114,7 +118,7 @@ class PooledAttack(WholeSetAttack):
             model,
             points,
             max_batch=self.max_batch,
-            eager=points.x.device.type != "cpu" if self.eager is None else self.eager,
+            eager=points.x.device.type != "cpu" or len(points) <= _FEW if self.eager is None else self.eager,
             name=name or self.name,
             journal=journal,
         )
