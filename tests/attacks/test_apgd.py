@@ -115,3 +115,26 @@ def test_too_few_classes_are_refused() -> None:
         TargetedAPGD()(three, x, y)
     with pytest.raises(InputError, match="at least 3 classes; the model has 2"):
         APGD(objective=DLR())(two, x, two(x).argmax(-1))
+
+
+@pytest.mark.parametrize("ball", [Linf(0.1), L2(1.0)], ids=str)
+def test_going_on_after_success_fools_the_same_points_from_further_in(victim: Any, ball: Any) -> None:
+    first, last = (
+        APGD(ball=ball, num_steps=20, stop_at_success=stop)(
+            victim.model, victim.x, victim.y, generator=Streams.of(0, torch.arange(32))
+        )
+        for stop in (True, False)
+    )
+    with torch.no_grad():
+        near, far = victim.model(first), victim.model(last)
+    fooled = near.argmax(-1) != victim.y
+    assert int(fooled.sum()) > 8
+    assert torch.equal(fooled, far.argmax(-1) != victim.y)
+    assert bool(ball.contains(last, victim.x).all())
+    loss = nn.functional.cross_entropy
+    assert float(loss(far[fooled], victim.y[fooled])) > 1.2 * float(loss(near[fooled], victim.y[fooled]))
+
+
+def test_points_always_stop_in_l1() -> None:
+    with pytest.raises(InputError, match="stop_at_success=False"):
+        APGD(ball=L1(1.0), stop_at_success=False)

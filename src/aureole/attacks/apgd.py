@@ -42,6 +42,7 @@ class AscentRows(Rows):
         rises: steps that raised the loss since the last checkpoint.
         checked_loss: the best loss at the last checkpoint.
         halved: the step was halved there.
+        hit: an iterate has fooled the model; ``fooling`` is the last that did, the iterate itself before.
     """
 
     target: Int64[Tensor, " rows"]
@@ -55,6 +56,8 @@ class AscentRows(Rows):
     rises: Int64[Tensor, " rows"]
     checked_loss: Float[Tensor, " rows"]
     halved: Bool[Tensor, " rows"]
+    hit: Bool[Tensor, " rows"]
+    fooling: Float[Tensor, "rows *event"]
 
 
 A = TypeVar("A", bound=AscentRows)
@@ -113,16 +116,19 @@ class Ascent(Procedure[AscentRows]):
             rises=zero,
             checked_loss=torch.full_like(clean[:, 0], -torch.inf),
             halved=torch.ones_like(zero, dtype=torch.bool),
+            hit=torch.zeros_like(zero, dtype=torch.bool),
+            fooling=x_adv,
         )
 
     def ask(self, rows: AscentRows) -> Tensor:
         return rows.x_adv
 
     def tell(self, rows: AscentRows, answer: Answer) -> tuple[AscentRows, Verdict]:
-        fooled = answer.logits.argmax(-1) != rows.y
-        rows = remember(rows, answer)
-        x_adv = choose(fooled, rows.x_adv, rows.best)
-        verdict = Verdict(fooled | (rows.passes == self.attack.num_steps), fooled, x_adv, rows.best_loss)
+        rows, now = remember(rows, answer), answer.logits.argmax(-1) != rows.y
+        rows.hit, over = rows.hit | now, rows.passes == self.attack.num_steps
+        rows.fooling = rows.x_adv if self.attack.stop_at_success else choose(now, rows.x_adv, rows.fooling)
+        done = over | (rows.hit & self.attack.stop_at_success)
+        verdict = Verdict(done, rows.hit & done, choose(rows.hit, rows.fooling, rows.best), rows.best_loss)
         rows, back = self._check(rows)
         start = choose(back, rows.best, rows.x_adv)
         gradient = choose(back, rows.best_gradient, answer.gradient)
@@ -172,6 +178,9 @@ class APGD(PooledAttack):
         num_samples: passes averaged for each gradient, for models that are random.
         rho: share of steps that must raise the loss between two checkpoints.
         large_radius_first: spend 30 % of the steps at 3 and 30 % at 2 times the radius (L1 alone).
+        stop_at_success: a point is done at its first image that fools, which is all that an accuracy asks. False goes
+            on to the last step, for the last image that fools, as the authors' code does: further in the wrong class,
+            for uses that do something to the image (Linf and L2).
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
@@ -188,9 +197,12 @@ class APGD(PooledAttack):
     num_samples: int = 1
     rho: float = 0.75
     large_radius_first: bool = False
+    stop_at_success: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.ball, L1) and not self.stop_at_success:
+            raise InputError("stop_at_success=False is for the balls Linf and L2; in L1 a point always stops")
         for name in ("num_steps", "num_restarts", "num_samples"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1; got {getattr(self, name)}")

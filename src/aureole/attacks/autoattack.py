@@ -62,6 +62,7 @@ class AutoAttack(WholeSetAttack):
     Attributes:
         version: ``"standard"``, ``"plus"`` or ``"rand"``; budgets of the members.
         members: names of :data:`MEMBERS` to run in place of the version's own.
+        stop_at_success: of the APGD members; False gives images further in the wrong class, at the authors' cost.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 5)).eval()
@@ -75,6 +76,7 @@ class AutoAttack(WholeSetAttack):
     warns_of_training: ClassVar[bool] = True
     version: Version = "standard"
     members: tuple[str, ...] | None = None
+    stop_at_success: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,6 +96,8 @@ class AutoAttack(WholeSetAttack):
     def member(self, name: str) -> PooledAttack:
         """Return a member attack with the budget that this version gives it."""
         made = replace(MEMBERS[name](self.ball), max_batch=self.max_batch, eager=self.eager)
+        if isinstance(made, APGD):
+            made = replace(made, stop_at_success=self.stop_at_success)
         if self.version == "rand" and isinstance(made, APGD):
             return replace(made, num_samples=20, num_restarts=1)
         if self.version == "plus" and name in ("apgd-ce", "apgd-dlr", "fab"):

@@ -18,7 +18,6 @@ from aureole.core.journal import Journal
 from aureole.core.model import predict, random_state_kept, searched
 from aureole.core.random import Streams, streams_for
 
-
 _FEW = 8
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Any
@@ -33,22 +33,23 @@ def configured(command: str, name: str, arguments: list[str]) -> Any:
     """Return what a recipe makes of the command line: its own options, then the fields of its run or of its engines."""
     from aureole.recipes import find_recipe
     from aureole.training.config import Engine, Training
-    from aureole.training.sweep import Sweep, with_engine
+    from aureole.training.refinement import Refinement
+    from aureole.training.sweep import Sweep, with_engine, with_seed
 
     recipe, prog = find_recipe(name), f"aureole {command} {name}"
     if any(argument in ("-h", "--help") for argument in arguments):
         base = recipe.build()
-        fields = base if isinstance(base, Training) else Engine()
+        fields = base if isinstance(base, Training | Refinement) else Engine()
         return print_help(prog, recipe.build, *([_seeds] if fields is base else []), RunOptions(), fields)
     base, rest = parse_known(recipe.build, arguments, prog=prog)
     before = [*inspect.signature(recipe.build).parameters, *(f.name for f in fields_of(RunOptions))]
-    if not isinstance(base, Training):
+    if not isinstance(base, Training | Refinement):
         engine = parse(Engine, rest, prog=prog, default=Engine(), elsewhere=before)
         changes = {f.name: getattr(engine, f.name) for f in fields_of(engine)}
         return with_engine(base, **{k: v for k, v in changes.items() if v != getattr(Engine(), k)})
     seeds, rest = parse_known(_seeds, rest, prog=prog)
-    run = parse(Training, rest, prog=prog, default=base, elsewhere=[*before, "seeds"])
-    runs = {f"seed{seed}": replace(run, seed=seed) for seed in seeds}
+    run = parse(type(base), rest, prog=prog, default=base, elsewhere=[*before, "seeds"])
+    runs = {f"seed{seed}": with_seed(run, seed) for seed in seeds}
     return Sweep(title=run.title, runs=runs) if runs else run
 
 

@@ -7,7 +7,6 @@ every field, so whatever reads a record afterwards (the report, a rerun, a test)
 from __future__ import annotations
 
 import json
-import math
 import os
 import platform
 import subprocess
@@ -18,130 +17,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aureole.core.errors import InputError
+from aureole.core.rows import DiversityRow, Evaluation, RefinementRow, wilson_interval
+
+__all__ = [
+    "RECORD_NAME", "SCHEMA", "DataRecord", "DiversityRow", "Evaluation", "Record", "RefinementRow", "environment",
+    "find_records", "git_commit", "read_record", "replace_text", "wilson_interval", "write_record",
+]  # fmt: skip
 from aureole.core.schema import from_values, shorten, to_json
 
 SCHEMA = 1
 RECORD_NAME = "record.json"
-_NORMAL_QUANTILE = 1.959963984540054  # of probability 0.975
-
-
-def wilson_interval(num_correct: int, num_examples: int) -> tuple[float, float]:
-    """Return the 95 % score interval of a proportion.
-
-        (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n),    p = num_correct / num_examples, z = 1.96
-
-    Args:
-        num_correct: number of successes, between 0 and ``num_examples``.
-        num_examples: number of trials, at least 1.
-
-    Returns:
-        The lower and the upper bound, both in [0, 1].
-
-    Raises:
-        InputError: the counts are not possible.
-
-    Example:
-        >>> [round(bound, 3) for bound in wilson_interval(8, 10)]
-        [0.49, 0.943]
-
-    Source:
-        Wilson 1927, "Probable inference, the law of succession, and statistical inference".
-    """
-    if num_examples < 1 or not 0 <= num_correct <= num_examples:
-        raise InputError(
-            f"num_correct must be between 0 and num_examples, which is at least 1; got {num_correct} of {num_examples}"
-        )
-    share, per_example = num_correct / num_examples, _NORMAL_QUANTILE**2 / num_examples
-    centre = share + per_example / 2
-    half = math.sqrt(per_example * share * (1 - share) + per_example**2 / 4)
-    scale = 1 + per_example
-    low = 0.0 if num_correct == 0 else (centre - half) / scale
-    high = 1.0 if num_correct == num_examples else (centre + half) / scale
-    return low, high
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """The accuracy of one model under one attack (``"natural"``: under none).
-
-    Args:
-        attack: name of the attack, a column of the report.
-        num_examples: how many examples were tried, at least 1.
-        num_correct: how many of them the model still classified correctly.
-        seconds: wall time of the evaluation.
-        settings: the attack's full configuration, as plain JSON values.
-        series: what the attack is called at every radius, a line of the security curve; empty where there is none.
-        radius: of the ball, in the units of the images; None where there is none.
-        l0: mean share of changed pixels over the examples that the attack fooled; None where it fooled none, or where
-            nobody measured. A pixel counts once over its channels.
-        l2: mean Euclidean norm of these changes.
-        linf: mean largest absolute change.
-
-    Example:
-        >>> Evaluation(attack="PGD-50", num_examples=200, num_correct=150, seconds=3.0).accuracy
-        0.75
-    """
-
-    attack: str
-    num_examples: int
-    num_correct: int
-    seconds: float
-    settings: dict[str, Any] = field(default_factory=dict)
-    series: str = ""
-    radius: float | None = None
-    l0: float | None = None
-    l2: float | None = None
-    linf: float | None = None
-
-    def __post_init__(self) -> None:
-        wilson_interval(self.num_correct, self.num_examples)
-
-    @property
-    def seconds_per_image(self) -> float:
-        """Wall time of the evaluation for each example."""
-        return self.seconds / self.num_examples
-
-    @property
-    def accuracy(self) -> float:
-        """The share of correct examples, in [0, 1]."""
-        return self.num_correct / self.num_examples
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % Wilson interval of the accuracy."""
-        return wilson_interval(self.num_correct, self.num_examples)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DiversityRow:
-    """How far apart and how strong the particles of one sampler are, as means over examples.
-
-    Args:
-        sampler: name of the sampler, a line of the report.
-        num_particles: particles per example, at least 1.
-        seed: seed of the sampler.
-        squared_distance: mean squared distance of two particles of one example (the thesis's SSE).
-        cosine: mean cosine of two perturbations of one example, in [-1, 1].
-        distinct_wrong_labels: mean number of different wrong classes that the particles of one example reach.
-        objective: mean objective of a particle.
-        adversarial_accuracy: share of examples that every particle leaves correct, in [0, 1].
-        kernel: mean kernel value of two particles; None for a sampler without a kernel.
-        seconds: wall time of the search.
-
-    Source:
-        Thesis, Figure 5.2.
-    """
-
-    sampler: str
-    num_particles: int
-    seed: int
-    squared_distance: float
-    cosine: float
-    distinct_wrong_labels: float
-    objective: float
-    adversarial_accuracy: float
-    kernel: float | None
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +45,7 @@ class Record:
     """Everything that is worth keeping about one run.
 
     Args:
-        kind: ``"training"``, ``"diversity"``, or ``"evaluation"`` of a model that was trained elsewhere.
+        kind: ``"training"``, ``"diversity"``, ``"refinement"``, or ``"evaluation"`` of a model trained elsewhere.
         recipe: the recipe's name.
         method: the method's name; runs that differ in the number of particles alone share it.
         label: the row of the report; runs that differ in the seed alone share it.
@@ -178,6 +63,7 @@ class Record:
         history: one dictionary per epoch: ``epoch``, ``train/...``, ``validation/...``.
         evaluations: one per attack; the attacks' names differ.
         diversity: one row per sampler, number of particles and seed.
+        refinement: one row per attack and choice of pixels.
         paper: name of the attack -> accuracy that the paper reports.
         proxy: whether the scale or the data differ from the paper's.
         proxy_reason: in which way; must not be empty for a proxy.
@@ -186,7 +72,7 @@ class Record:
     """
 
     schema: int = SCHEMA
-    kind: Literal["training", "diversity", "evaluation"]
+    kind: Literal["training", "diversity", "evaluation", "refinement"]
     recipe: str
     method: str
     label: str
@@ -204,6 +90,7 @@ class Record:
     history: list[dict[str, float]] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
     diversity: list[DiversityRow] = field(default_factory=list)
+    refinement: list[RefinementRow] = field(default_factory=list)
     paper: dict[str, float] = field(default_factory=dict)
     proxy: bool = False
     proxy_reason: str = ""
@@ -290,6 +177,7 @@ def read_record(path: Path) -> Record:
     if type(values["schema"]) is not int or values["schema"] != SCHEMA:
         got = shorten(values["schema"])
         raise InputError(f"{path} has schema {got}; this version reads {SCHEMA}: use the version that wrote it")
+    values.setdefault("refinement", [])
     _fill_in(values.get("evaluations"))
     try:
         return from_values(Record, values)

@@ -15,6 +15,7 @@ from aureole.core.random import mix_seed
 from aureole.models.lenet import LeNet5, LeNetLarge, SmallCNN
 from aureole.models.normalize import Normalize
 from aureole.models.resnet import ResNet
+from aureole.models.unet import UNet
 from aureole.models.wide_resnet import WideResNet
 
 #: Makes a network from the number of classes and the shape (channels, height, width) of an image.
@@ -33,6 +34,11 @@ def _wide(depth: int, widen_factor: int) -> Builder:
     return lambda classes, shape: WideResNet(depth, widen_factor, num_classes=classes, in_channels=shape[0])
 
 
+def _map(images: int, widths: tuple[int, ...] = (32, 64, 128, 256)) -> Builder:
+    """Return the builder of a U-Net that sees so many images at once and makes one map."""
+    return lambda classes, shape: UNet(images * shape[0], 1, widths)
+
+
 def _resnet18(classes: int, shape: tuple[int, int, int]) -> nn.Module:
     return ResNet.resnet18(num_classes=classes, in_channels=shape[0])
 
@@ -46,6 +52,10 @@ MODELS: Mapping[str, Builder] = MappingProxyType(
         "lenet-large": _small(LeNetLarge),
         "small-cnn": _small(SmallCNN),
         "resnet18": _resnet18,
+        "vulnerability-unet": _map(1),
+        "vulnerability-unet-conditioned": _map(2),
+        "vulnerability-unet-small": _map(1, (16, 32, 64)),
+        "vulnerability-unet-small-conditioned": _map(2, (16, 32, 64)),
         **{f"resnet{depth}": _resnet(depth) for depth in (8, 14, 20, 32, 44, 56, 110)},
         **{f"wrn-{depth}-{factor}": _wide(depth, factor) for depth, factor in _WIDE},
     }

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from aureole.core.errors import unknown_name
-from aureole.recipes import thesis
+from aureole.recipes import thesis, thesis_chapter3
 from aureole.recipes.kernel_study import kernel_study
+from aureole.recipes.refine import refine
 from aureole.recipes.robust import SUMMARIES, robust
 from aureole.recipes.settings import THREATS, method, training
 from aureole.recipes.thesis import figure_5_1, figure_5_2, figure_5_4, figure_5_5, figure_5_6, figure_5_7, table_5_3
@@ -46,7 +47,13 @@ def demo() -> Sweep:
 def _all() -> dict[str, Recipe]:
     named: list[Recipe] = [Recipe("demo", demo, "natural, PGD and ALD on digits, attacked and reported, in 3 minutes")]
     named += [Recipe(f"robust-{name}", robust(name), summary) for name, summary in SUMMARIES.items()]
+    named.append(Recipe("refine", refine, "which pixels are vulnerable, and any dense attack cut down to them (PVAR)"))
     functions: dict[str, tuple[Callable[..., Sweep], str]] = {
+        "thesis-figure-3.6": (thesis_chapter3.figure_3_6, "refined attacks against the share of pixels, MNIST"),
+        "thesis-figure-3.7": (thesis_chapter3.figure_3_7, "refined attacks against the share of pixels, CIFAR-10"),
+        "thesis-figure-3.10": (thesis_chapter3.figure_3_10, "refined attacks on defended victims"),
+        "thesis-table-3.1": (thesis_chapter3.table_3_1, "refined attacks beside JSMA, SparseFool and CornerSearch"),
+        "thesis-table-3.3": (thesis_chapter3.table_3_3, "maps learned from one attack refine the others"),
         "thesis-figure-5.1": (figure_5_1, "pictures of particles, Stein beside restarts"),
         "thesis-figure-5.2": (figure_5_2, "diversity and strength of Stein, restarts and Langevin"),
         "thesis-figure-5.4": (figure_5_4, "accuracy against the number of particles, MNIST"),

@@ -1,0 +1,181 @@
+"""The rows of a run record: one a measurement. Plain data, as :mod:`aureole.core.records`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from aureole.core.errors import InputError
+
+_NORMAL_QUANTILE = 1.959963984540054  # of probability 0.975
+
+
+def wilson_interval(num_correct: int, num_examples: int) -> tuple[float, float]:
+    """Return the 95 % score interval of a proportion.
+
+        (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n),    p = num_correct / num_examples, z = 1.96
+
+    Args:
+        num_correct: number of successes, between 0 and ``num_examples``.
+        num_examples: number of trials, at least 1.
+
+    Returns:
+        The lower and the upper bound, both in [0, 1].
+
+    Raises:
+        InputError: the counts are not possible.
+
+    Example:
+        >>> [round(bound, 3) for bound in wilson_interval(8, 10)]
+        [0.49, 0.943]
+
+    Source:
+        Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    if num_examples < 1 or not 0 <= num_correct <= num_examples:
+        raise InputError(
+            f"num_correct must be between 0 and num_examples, which is at least 1; got {num_correct} of {num_examples}"
+        )
+    share, per_example = num_correct / num_examples, _NORMAL_QUANTILE**2 / num_examples
+    centre = share + per_example / 2
+    half = math.sqrt(per_example * share * (1 - share) + per_example**2 / 4)
+    scale = 1 + per_example
+    low = 0.0 if num_correct == 0 else (centre - half) / scale
+    high = 1.0 if num_correct == num_examples else (centre + half) / scale
+    return low, high
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The accuracy of one model under one attack (``"natural"``: under none).
+
+    Args:
+        attack: name of the attack, a column of the report.
+        num_examples: how many examples were tried, at least 1.
+        num_correct: how many of them the model still classified correctly.
+        seconds: wall time of the evaluation.
+        settings: the attack's full configuration, as plain JSON values.
+        series: what the attack is called at every radius, a line of the security curve; empty where there is none.
+        radius: of the ball, in the units of the images; None where there is none.
+        l0: mean share of changed pixels over the examples that the attack fooled; None where it fooled none, or where
+            nobody measured. A pixel counts once over its channels.
+        l2: mean Euclidean norm of these changes.
+        linf: mean largest absolute change.
+
+    Example:
+        >>> Evaluation(attack="PGD-50", num_examples=200, num_correct=150, seconds=3.0).accuracy
+        0.75
+    """
+
+    attack: str
+    num_examples: int
+    num_correct: int
+    seconds: float
+    settings: dict[str, Any] = field(default_factory=dict)
+    series: str = ""
+    radius: float | None = None
+    l0: float | None = None
+    l2: float | None = None
+    linf: float | None = None
+
+    def __post_init__(self) -> None:
+        wilson_interval(self.num_correct, self.num_examples)
+
+    @property
+    def seconds_per_image(self) -> float:
+        """Wall time of the evaluation for each example."""
+        return self.seconds / self.num_examples
+
+    @property
+    def accuracy(self) -> float:
+        """The share of correct examples, in [0, 1]."""
+        return self.num_correct / self.num_examples
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % Wilson interval of the accuracy."""
+        return wilson_interval(self.num_correct, self.num_examples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiversityRow:
+    """How far apart and how strong the particles of one sampler are, as means over examples.
+
+    Args:
+        sampler: name of the sampler, a line of the report.
+        num_particles: particles per example, at least 1.
+        seed: seed of the sampler.
+        squared_distance: mean squared distance of two particles of one example (the thesis's SSE).
+        cosine: mean cosine of two perturbations of one example, in [-1, 1].
+        distinct_wrong_labels: mean number of different wrong classes that the particles of one example reach.
+        objective: mean objective of a particle.
+        adversarial_accuracy: share of examples that every particle leaves correct, in [0, 1].
+        kernel: mean kernel value of two particles; None for a sampler without a kernel.
+        seconds: wall time of the search.
+
+    Source:
+        Thesis, Figure 5.2.
+    """
+
+    sampler: str
+    num_particles: int
+    seed: int
+    squared_distance: float
+    cosine: float
+    distinct_wrong_labels: float
+    objective: float
+    adversarial_accuracy: float
+    kernel: float | None
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefinementRow:
+    """What an attack is worth when only some of its pixels are kept.
+
+    Args:
+        attack: name of the source attack.
+        pixels: which of its pixels are kept: ``"all"``, those of the learned ``"map"``, those of another ranking such
+            as ``"size"``, or ``"..., fewest"``, as few as suffice for each image.
+        share: greatest share of the pixels that may change.
+        num_examples: test images.
+        num_correct: of them, still classified correctly.
+        changed: mean share of the pixels that really differ.
+        l2: mean Euclidean norm of the perturbation, over all images.
+        l2_fooled: over those that it turned from right to wrong; None where there is none.
+        detection: area under the ROC curve of a detector fitted to this very attack; None where too few succeeded.
+        detection_low: lower end of its 95 % interval.
+        detection_high: upper end.
+        detection_pairs: pairs of images that it was judged on.
+        source_seconds: of the source attack, for each image.
+        seconds: of picking the pixels, for each image.
+
+    Source:
+        Thesis, section 3.4.1.
+    """
+
+    attack: str
+    pixels: str
+    share: float
+    num_examples: int
+    num_correct: int
+    changed: float
+    l2: float
+    l2_fooled: float | None
+    detection: float | None
+    detection_low: float | None
+    detection_high: float | None
+    detection_pairs: int
+    source_seconds: float
+    seconds: float
+
+    @property
+    def accuracy(self) -> float:
+        """The share of images that are still classified correctly, in [0, 1]."""
+        return self.num_correct / self.num_examples
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % Wilson interval of the accuracy."""
+        return wilson_interval(self.num_correct, self.num_examples)

@@ -1,0 +1,214 @@
+"""PVAR on any model, data and attack: ``refine``, and what the experiments of thesis chapter 3 share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from aureole.attacks import AutoAttack, named_attack
+from aureole.attacks.base import Attack
+from aureole.attacks.gradient import BIM, PGD
+from aureole.core.balls import L2, Ball, Linf
+from aureole.core.errors import InputError
+from aureole.models import ModelConfig
+from aureole.recipes.settings import THREATS, Scale, method, training
+from aureole.refine import PVAR, Concrete, Marginal, Selection, Threshold
+from aureole.training.config import SGD, Training
+from aureole.training.refinement import LEARNER, Refinement
+from aureole.training.sources import ForeignModel
+
+Setting = Literal["digits", "mnist", "cifar10"]
+SELECTIONS: Mapping[str, Selection] = {"concrete": Concrete(), "marginal": Marginal(), "threshold": Threshold()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A kind of data, with its victim and the attacks on it.
+
+    Attributes:
+        victim: the run that trains the undefended victim.
+        learner: the run that trains the map; its method is set by the recipe.
+        ball: of the source attacks.
+        num_examples: test images; None for all.
+        reason: how scale or data differ from the thesis's; empty where they do not.
+    """
+
+    victim: Training
+    learner: Training
+    ball: Linf
+    num_examples: int | None
+    reason: str
+
+    def sources(self, *names: str) -> dict[str, Attack]:
+        """Return source attacks by name: ``"pgd"``, ``"bim"`` and ``"autoattack"`` as thesis 3.4.2 takes them."""
+        radius = self.ball.radius
+        known: dict[str, Attack] = {
+            "pgd": PGD(ball=self.ball, num_steps=40, step_size=radius / 30),
+            "bim": BIM(ball=self.ball, num_steps=10, step_size=radius / 5),
+            "autoattack": AutoAttack(ball=self.ball, max_batch=250, stop_at_success=False),
+        }
+        return {name: known.get(name) or named_attack(name, self.ball, radius / 30) for name in names}
+
+
+def case(setting: Setting, scale: Scale, data: str | None = None) -> Case:
+    """Return a case of thesis 3.4.2, at its own scale or a cheaper one.
+
+    Args:
+        setting: kind of data.
+        scale: the paper's, or the cheaper one.
+        data: where the data is; None for the digits that ship with the library, or the name of a hub data set.
+    """
+    return {"digits": _digits, "mnist": _mnist, "cifar10": _cifar10}[setting](scale, data)
+
+
+def _digits(scale: Scale, data: str | None) -> Case:
+    del scale
+    victim = training("digits", "small", data)
+    learner = replace(
+        LEARNER, data=victim.data, model=ModelConfig(name="vulnerability-unet-small"), epochs=20, patience=5
+    )
+    return Case(
+        victim=victim,
+        learner=learner,
+        ball=Linf(0.3),
+        num_examples=None,
+        reason="8x8 digits and a U-Net of three levels; the thesis has no such experiment",
+    )
+
+
+def _mnist(scale: Scale, data: str | None) -> Case:
+    victim = training("mnist", scale, data)
+    learner = replace(LEARNER, data=victim.data)
+    if scale == "paper":
+        return Case(victim=victim, learner=learner, ball=Linf(0.3), num_examples=None, reason="")
+    victim = replace(
+        victim,
+        data=replace(victim.data, num_train=10_000),
+        optimizer=SGD(learning_rate=0.05, schedule="cosine"),
+        epochs=6,
+        evaluation=replace(victim.evaluation, attacks=()),
+    )
+    return Case(
+        victim=victim,
+        learner=replace(learner, data=replace(victim.data, num_train=1000, num_validation=200), epochs=6, patience=3),
+        ball=Linf(0.3),
+        num_examples=1000,
+        reason=(
+            "a LeNet-5 from 10,000 images in 6 epochs; the map from 1,000 images in at most 6 epochs instead of all in"
+            " at most 300; the first 1,000 test images"
+        ),
+    )
+
+
+def _cifar10(scale: Scale, data: str | None) -> Case:
+    victim = replace(training("cifar10", "paper", data), model=_resnet(32))
+    victim = replace(victim, evaluation=replace(victim.evaluation, ball=Linf(0.03), attacks=()))
+    learner = replace(LEARNER, data=victim.data)
+    if scale == "paper":
+        return Case(victim=victim, learner=learner, ball=Linf(0.03), num_examples=None, reason="")
+    victim = replace(
+        victim,
+        data=replace(victim.data, num_train=10_000),
+        optimizer=SGD(learning_rate=0.1, weight_decay=5e-4, schedule="cosine"),
+        epochs=6,
+        evaluation=replace(victim.evaluation, num_examples=500),
+    )
+    return Case(
+        victim=victim,
+        learner=replace(learner, data=replace(victim.data, num_train=1000, num_validation=200), epochs=6, patience=3),
+        ball=Linf(0.03),
+        num_examples=500,
+        reason=(
+            "a residual network from 10,000 images in 6 epochs; the map from 1,000 images in at most 6 epochs instead"
+            " of all in at most 300; the first 500 test images"
+        ),
+    )
+
+
+def _resnet(depth: int) -> ModelConfig:
+    return ModelConfig(name=f"resnet{depth}", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+
+def defended(found: Case, setting: Literal["mnist", "cifar10"], scale: Scale, name: Literal["pgd", "trades"]) -> Case:
+    """Return a case whose victim is trained against attacks (thesis 3.5)."""
+    threat = THREATS[setting, scale]
+    return replace(found, victim=replace(found.victim, method=method(name, replace(threat, ball=found.ball), 1)))
+
+
+def refinement(
+    found: Case, share: float, *sources: str, victim_folder: str = "../victim", **changes: object
+) -> Refinement:
+    """Return the refinement of some attacks on the victim of a case; the first is what the map learns from."""
+    run = Refinement(
+        refiner=replace(
+            found.learner,
+            method=PVAR(share=share),
+            label=f"{sources[0]}, {share:g} of the pixels",
+            proxy_reason=found.reason,
+        ),
+        victim=found.victim,
+        victim_folder=victim_folder,
+        sources=found.sources(*sources),
+        num_examples=found.num_examples,
+    )
+    return replace(run, **changes)  # pyright: ignore[reportArgumentType]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Victim:
+    """The attacked classifier.
+
+    Attributes:
+        source: the folder of a finished run, or module:function of a model of your own; None trains one.
+        weights: of a model of your own, as .safetensors.
+        num_classes: handed to the function by this name.
+    """
+
+    source: str | None = None
+    weights: Path | None = None
+    num_classes: int | None = None
+
+
+def refine(
+    setting: Setting = "digits",
+    scale: Scale = "paper",
+    attacks: tuple[str, ...] = ("pgd",),
+    radius: float | None = None,
+    ball: Literal["linf", "l2"] = "linf",
+    selection: Literal["concrete", "marginal", "threshold"] = "concrete",
+    conditioned: bool = False,
+    victim: Victim = Victim(),
+) -> Refinement:
+    """Learn which pixels of a victim's images are vulnerable, and cut attacks down to them (PVAR, thesis chapter 3).
+
+    Args:
+        setting: the settings of thesis section 3.4.2 for this kind of data; your own data goes into --data.source.
+        scale: the paper's, or a cheaper form that fits a laptop.
+        attacks: the map learns from the first, and all are refined with it: pgd, bim, autoattack, or any other name of
+            an attack, such as mim-10.
+        radius: of the attacks; None takes the setting's (0.3, or 0.03 for CIFAR-10).
+        ball: where the attacks' images lie.
+        selection: how pixels are chosen in training.
+        conditioned: show the network the perturbation as well, for a map of each attack.
+        victim: the attacked classifier.
+    """
+    found = case(setting, scale)
+    if radius is not None or ball == "l2":
+        kind: Callable[..., Ball] = {"linf": Linf, "l2": L2}[ball]
+        if radius is None:
+            raise InputError("an L2 ball needs a radius of its own: give --radius")
+        found = replace(found, ball=kind(radius))
+    model = found.learner.model
+    if conditioned:
+        model = replace(model, name=f"{model.name}-conditioned")
+    objective = PVAR(selection=SELECTIONS[selection], conditioned=conditioned)
+    learner = replace(found.learner, model=model, method=objective, proxy_reason=found.reason)
+    run = refinement(found, PVAR().share, *attacks, victim_folder="victim", refiner=learner)
+    if victim.source is None:
+        return run
+    if ":" in victim.source:
+        weights = None if victim.weights is None else str(victim.weights)
+        return replace(run, victim=ForeignModel(model=victim.source, weights=weights, num_classes=victim.num_classes))
+    return replace(run, victim=None, victim_folder=str(Path(victim.source).resolve()))

@@ -1,0 +1,190 @@
+"""The experiments of thesis chapter 3: refinement of attacks on undefended and on defended victims."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from aureole.attacks.sparse import JSMA, CornerSearch, SparseFool
+from aureole.models import ModelConfig
+from aureole.recipes.refine import Case, case, defended, refinement
+from aureole.recipes.settings import Scale
+from aureole.training.sweep import Experiment, Sweep
+
+Setting = Literal["mnist", "cifar10"]
+SHARES = (0.1, 0.3, 0.5, 0.7)
+
+
+def _sweep(
+    title: str,
+    found: Case,
+    sources: tuple[str, ...],
+    shares: tuple[float, ...],
+    seeds: tuple[int, ...],
+    victim: str = "victim",
+) -> Sweep:
+    """Return the victim, and a refinement for each attack, share and seed; a share of 1 is a row of each."""
+    runs: dict[str, Experiment] = {victim: found.victim}
+    for seed in seeds:
+        for source in sources:
+            for share in shares:
+                run = refinement(found, share, source, victim_folder=f"../{victim}")
+                run = replace(run, refiner=replace(run.refiner, seed=seed))
+                runs[f"{victim}-{source}-{share:g}-seed{seed}"] = run
+    return Sweep(title=title, runs=runs)
+
+
+def figure_3_6(
+    data: str | None = None,
+    scale: Scale = "small",
+    seeds: tuple[int, ...] = (0,),
+    attacks: tuple[str, ...] = ("pgd", "bim", "autoattack"),
+    shares: tuple[float, ...] = SHARES,
+) -> Sweep:
+    """AdvAcc, DetAUC and l2 of refined attacks against the share of pixels, LeNet on MNIST.
+
+    Args:
+        data: folder of MNIST.
+        scale: the paper's, or a declared cheaper one.
+        seeds: of the maps.
+        attacks: the source attacks.
+        shares: beta; 1 is the source attack itself, a row of every run.
+    """
+    return _sweep("Refined attacks on LeNet, MNIST", case("mnist", scale, data), attacks, shares, seeds)
+
+
+def figure_3_7(
+    data: str | None = None,
+    scale: Scale = "small",
+    seeds: tuple[int, ...] = (0,),
+    attacks: tuple[str, ...] = ("pgd", "bim", "autoattack"),
+    shares: tuple[float, ...] = SHARES,
+    depths: tuple[int, ...] = (32,),
+) -> Sweep:
+    """AdvAcc, DetAUC and l2 of refined attacks against the share of pixels, residual networks on CIFAR-10.
+
+    Args:
+        data: folder of CIFAR-10.
+        scale: the paper's, or a declared cheaper one.
+        seeds: of the maps.
+        attacks: the source attacks.
+        shares: beta; 1 is the source attack itself, a row of every run.
+        depths: of the victims; the thesis has 32 and 56.
+    """
+    runs: dict[str, Experiment] = {}
+    for depth in depths:
+        found = case("cifar10", scale, data)
+        model = replace(found.victim.model, name=f"resnet{depth}")
+        found = replace(found, victim=replace(found.victim, model=model))
+        runs |= _sweep("", found, attacks, shares, seeds, victim=f"resnet{depth}").runs
+    return Sweep(title="Refined attacks on residual networks, CIFAR-10", runs=runs)
+
+
+def figure_3_10(
+    data: str | None = None,
+    setting: Setting = "mnist",
+    scale: Scale = "small",
+    seeds: tuple[int, ...] = (0,),
+    attacks: tuple[str, ...] = ("pgd", "bim"),
+    shares: tuple[float, ...] = SHARES,
+) -> Sweep:
+    """Refined attacks on victims trained with PGD and with TRADES, beside the undefended one.
+
+    Args:
+        data: folder of the data.
+        setting: kind of data.
+        scale: the paper's, or a declared cheaper one.
+        seeds: of the maps.
+        attacks: the source attacks.
+        shares: beta; 1 is the source attack itself, a row of every run.
+    """
+    found = case(setting, scale, data)
+    cases = {"undefended": found} | {name: defended(found, setting, scale, name) for name in ("pgd", "trades")}
+    runs: dict[str, Experiment] = {}
+    for name, each in cases.items():
+        runs |= _sweep("", each, attacks, shares, seeds, victim=f"victim-{name}").runs
+    return Sweep(title=f"Refined attacks on defended victims, {setting}", runs=runs)
+
+
+def table_3_1(
+    data: str | None = None,
+    setting: Setting = "mnist",
+    scale: Scale = "small",
+    seeds: tuple[int, ...] = (0, 1, 2),
+    share: float = 0.3,
+) -> Sweep:
+    """Refined attacks beside JSMA, SparseFool and CornerSearch: AdvAcc, DetAUC, l2 and time.
+
+    Args:
+        data: folder of the data.
+        setting: kind of data.
+        scale: the paper's, or a declared cheaper one.
+        seeds: of the maps; the sparse attacks run with the first alone.
+        share: beta.
+    """
+    found, radius = case(setting, scale, data), 0.3 if setting == "mnist" else 0.03
+    source = "autoattack" if setting == "mnist" else "bim"
+    corner = CornerSearch(max_pixels=0.7, kappa=1.5 if setting == "mnist" else 1.0)
+    if scale == "small":
+        corner = replace(corner, num_samples=100, increment=20)
+    sparse = {
+        "jsma": JSMA(theta=radius, gamma=0.3),
+        "sparsefool": SparseFool(ball=replace(found.ball), lambda_=2.0),
+        "cornersearch": corner,
+    }
+    sweep = _sweep(f"Refined and sparse attacks, {setting}", found, (source,), (share,), seeds)
+    first = f"victim-{source}-{share:g}-seed{seeds[0]}"
+    run = sweep.runs[first]
+    return replace(sweep, runs={**sweep.runs, first: replace(run, compare=sparse)})  # pyright: ignore[reportCallIssue]
+
+
+def table_3_3(
+    data: str | None = None,
+    setting: Setting = "cifar10",
+    scale: Scale = "small",
+    seeds: tuple[int, ...] = (0,),
+    share: float = 0.3,
+    attacks: tuple[str, ...] = ("pgd", "autoattack", "bim"),
+) -> Sweep:
+    """Maps learned from one attack, used to refine the others.
+
+    Args:
+        data: folder of the data.
+        setting: kind of data.
+        scale: the paper's, or a declared cheaper one.
+        seeds: of the maps.
+        share: beta.
+        attacks: each teaches a map, and is refined with every map.
+    """
+    found = case(setting, scale, data)
+    runs: dict[str, Experiment] = {"victim": found.victim}
+    for seed in seeds:
+        for source in attacks:
+            run = refinement(found, share, source, *(a for a in attacks if a != source))
+            runs[f"victim-{source}-{share:g}-seed{seed}"] = replace(run, refiner=replace(run.refiner, seed=seed))
+    return Sweep(title=f"Transfer of vulnerability maps, {setting}", runs=runs)
+
+
+def pictures(
+    data: str | None = None,
+    setting: Setting = "mnist",
+    scale: Scale = "small",
+    attack: str = "pgd",
+    share: float = 0.3,
+    model: str | None = None,
+) -> Sweep:
+    """Pictures of images, perturbations, maps and refined images.
+
+    Args:
+        data: folder of the data.
+        setting: kind of data.
+        scale: the paper's, or a declared cheaper one.
+        attack: the source attack.
+        share: beta.
+        model: network of the victim; None takes the setting's.
+    """
+    found = case(setting, scale, data)
+    if model is not None:
+        network = ModelConfig(name=model, mean=found.victim.model.mean, std=found.victim.model.std)
+        found = replace(found, victim=replace(found.victim, model=network))
+    return _sweep(f"Vulnerability maps, {setting}", found, (attack,), (share,), (0,))

@@ -1,0 +1,193 @@
+"""A refinement as a run: a victim, an attack on it, the map learned from both, and what the refined attack is worth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from torch import nn
+
+from aureole.attacks.base import Attack
+from aureole.attacks.gradient import PGD
+from aureole.core.balls import Linf
+from aureole.core.config import to_values
+from aureole.core.errors import InputError
+from aureole.core.records import (
+    RECORD_NAME,
+    DataRecord,
+    Record,
+    environment,
+    git_commit,
+    read_record,
+    write_record,
+)
+from aureole.data import Splits
+from aureole.models import ModelConfig
+from aureole.refine import PVAR, Detector, StoredSource
+from aureole.training.attacked import Attacked, attacked
+from aureole.training.config import Training
+from aureole.training.evaluate import describe_device
+from aureole.training.fit import claim_folder, fit, load_model
+from aureole.training.optimizers import RAdam
+from aureole.training.refined import Judge, measure, write_pairs
+from aureole.training.run import run_training
+from aureole.training.sources import ForeignModel, check_fit
+
+#: The settings of thesis 3.4.2.
+LEARNER = Training(
+    method=PVAR(),
+    model=ModelConfig(name="vulnerability-unet"),
+    optimizer=RAdam(),
+    epochs=300,
+    patience=15,
+    batch_size=32,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refinement:
+    """Learn which pixels of a victim's images are vulnerable from an attack on it, and judge the refined attack.
+
+    Attributes:
+        refiner: the run that trains the map; its method is a PVAR, its data are what it learns from and is judged on,
+            and its label is the row of the report.
+        victim: the attacked classifier: a run that trains it, on data from the same place as the refiner's, or a
+            user's own model; None takes the finished run in ``victim_folder``.
+        victim_folder: of the victim, seen from the folder of this run.
+        sources: attacks by name. The first is what the map learns from, and all are refined with it.
+        compare: attacks that are judged as they are, beside.
+        num_examples: the first so many test images; None for all.
+        detector: tells adversarial from natural images.
+        rivals: judge rankings without a network, too, at the same number of pixels.
+        num_pictures: test images whose maps and refined images are kept for the report and a user study.
+    """
+
+    refiner: Annotated[Training, tyro.conf.arg(name="")] = LEARNER  # its fields are options without a prefix
+    victim: Annotated[Training | ForeignModel | None, tyro.conf.Suppress] = None
+    victim_folder: str = "victim"
+    sources: Annotated[Mapping[str, Attack], tyro.conf.Suppress] = field(
+        default_factory=lambda: {"pgd-40": PGD(ball=Linf(0.3), num_steps=40, step_size=0.01)}
+    )
+    compare: Annotated[Mapping[str, Attack], tyro.conf.Suppress] = field(default_factory=dict)
+    num_examples: int | None = None
+    detector: Detector = Detector()
+    rivals: bool = True
+    num_pictures: int = 15
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.refiner.method, PVAR):
+            raise InputError(f"a refinement trains a PVAR; got the method {self.refiner.method.title}")
+        if not self.sources:
+            raise InputError("a refinement needs at least one attack to refine; got none")
+        if self.num_examples is not None and self.num_examples < 1:
+            raise InputError(f"num_examples must be at least 1, or None; got {self.num_examples}")
+
+    @property
+    def title(self) -> str:
+        """The row of the report."""
+        assert isinstance(self.refiner.method, PVAR)
+        return self.refiner.label or f"{next(iter(self.sources))}, {self.refiner.method.share:g} of the pixels"
+
+
+def run_refinement(config: Refinement, folder: Path, *, recipe: str = "") -> Record:
+    """Train the victim if need be, attack it, learn the map, judge and record; a finished run is returned as it is.
+
+    Args:
+        config: the run.
+        folder: where it lives; made when it does not exist.
+        recipe: name of the recipe that made the configuration.
+
+    Returns:
+        The record that ``folder/record.json`` holds.
+
+    Raises:
+        InputError: data, model or folder cannot be used, or the attack changes nothing.
+    """
+    claim_folder(config, folder)
+    if (folder / RECORD_NAME).exists():
+        return read_record(folder)
+    started, clock = datetime.now(UTC), time.perf_counter()
+    learner, method = config.refiner, config.refiner.method
+    assert isinstance(method, PVAR)
+    splits = learner.data.train_and_validation()
+    victim = _victim(config, folder, splits, recipe)
+    learned = {part: _attacked(config, folder, victim, part, splits) for part in ("train", "validation")}
+    source = StoredSource(victim, learned["train"].x_source, learned["validation"].x_source)
+    network, history, seconds = fit(learner, folder, splits, source)
+    victim = victim.cpu()
+    judge = Judge.of(victim, config.detector, learned["train"].x, splits.train.labels)
+    test = learner.data.test(config.num_examples)
+    pairs = {
+        name: _attacked(config, folder, victim, "test", splits, name) for name in (*config.sources, *config.compare)
+    }
+    rows = measure(
+        judge, method.refiner(network), pairs, test.labels, num_compared=len(config.compare), rivals=config.rivals
+    )
+    write_pairs(judge, method.refiner(network), pairs, test, config.num_pictures, folder / "pairs.npz")
+    commit, dirty = git_commit()
+    record = Record(
+        kind="refinement",
+        recipe=recipe,
+        method=method.title,
+        label=config.title,
+        seed=learner.seed,
+        config=to_values(config),
+        versions=environment(),
+        commit=commit,
+        dirty=dirty,
+        device=describe_device(learner.engine.accelerator, learner.engine.devices),
+        data=DataRecord(
+            name=splits.train.name,
+            fingerprint=splits.train.fingerprint,
+            num_train=len(splits.train),
+            num_validation=len(splits.validation),
+            num_test=len(test),
+        ),
+        started=started.isoformat(timespec="seconds"),
+        wall_seconds=time.perf_counter() - clock,
+        seconds_per_epoch=seconds,
+        history=history,
+        refinement=rows,
+        paper=dict(learner.paper),
+        proxy=bool(learner.proxy_reason),
+        proxy_reason=learner.proxy_reason,
+    )
+    write_record(record, folder)
+    return record
+
+
+def _victim(config: Refinement, folder: Path, splits: Splits, recipe: str) -> nn.Module:
+    """Return the victim on the device of the run."""
+    home = folder / config.victim_folder
+    if isinstance(config.victim, ForeignModel):
+        network = config.victim.build()
+    else:
+        if config.victim is not None:
+            data = replace(config.victim.data, source=config.refiner.data.source)
+            run_training(replace(config.victim, data=data), home, recipe=recipe)
+        network, _ = load_model(home)
+    check_fit(network, splits.train)
+    wants_gpu = config.refiner.engine.accelerator != "cpu" and torch.cuda.is_available()
+    return network.to("cuda" if wants_gpu else "cpu").eval()
+
+
+def _attacked(
+    config: Refinement, folder: Path, victim: nn.Module, part: str, splits: Splits, name: str | None = None
+) -> Attacked:
+    """Return the images of an attack on one part of the data: of the first source, where none is named."""
+    learner, name = config.refiner, name or next(iter(config.sources))
+    images = learner.data.test(config.num_examples) if part == "test" else getattr(splits, part)
+    attack = {**config.sources, **config.compare}[name]
+    home = folder / config.victim_folder / "attacked"
+    found = attacked(
+        victim, attack, images, home, seed=learner.seed, name=f"{name}-{part}", progress=learner.engine.progress
+    )
+    if part == "train" and torch.equal(found.x, found.x_source):
+        raise InputError(f"the attack {name} changes none of the {len(images)} images: there is nothing to refine")
+    return found
