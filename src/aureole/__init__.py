@@ -27,10 +27,24 @@ from aureole.attacks import (
 )
 from aureole.core.balls import L1, L2, Ball, Linf
 from aureole.core.errors import InputError, UntrustedResult
+from aureole.core.features import FeatureTap
 from aureole.core.method import Batch, Method, Terms
 from aureole.core.objectives import DLR, KL, CrossEntropy, Margin, Objective, SquaredDifference, Targeted
 from aureole.core.random import Streams
+from aureole.models import UNet
 from aureole.particles import RBF, FeatureRBF, Langevin, Particles, ParticleSearch
+from aureole.refine import (
+    PVAR,
+    Concrete,
+    Detector,
+    LiveSource,
+    Marginal,
+    RefinedAttack,
+    Refiner,
+    StoredSource,
+    Threshold,
+    fewest_pixels,
+)
 from aureole.robust import ADTEXP, ADTEXPAM, ALD, ALDPGD, ALDTRADES, TRADES, Madry, Natural, PGDTraining
 
 __version__ = "0.1.0"
@@ -52,6 +66,7 @@ __all__ = [
     "L2",
     "MIM",
     "PGD",
+    "PVAR",
     "RBF",
     "RFGSM",
     "TRADES",
@@ -61,15 +76,20 @@ __all__ = [
     "Batch",
     "BrendelBethge",
     "CarliniWagner",
+    "Concrete",
     "CornerSearch",
     "CrossEntropy",
     "DeepFool",
+    "Detector",
     "FeatureRBF",
+    "FeatureTap",
     "InputError",
     "Langevin",
     "Linf",
+    "LiveSource",
     "Madry",
     "Margin",
+    "Marginal",
     "Method",
     "MinimalAttack",
     "Natural",
@@ -77,13 +97,19 @@ __all__ = [
     "PGDTraining",
     "ParticleSearch",
     "Particles",
+    "RefinedAttack",
+    "Refiner",
     "SparseFool",
     "Square",
     "SquaredDifference",
+    "StoredSource",
     "Streams",
     "Targeted",
     "TargetedAPGD",
     "Terms",
+    "Threshold",
+    "UNet",
     "UntrustedResult",
+    "fewest_pixels",
     "wrap_attack",
 ]

@@ -26,6 +26,7 @@ class RefinedAttack(Attack):
             share; an image that the source attack did not fool keeps the refiner's share.
 
     Example:
+        >>> from aureole.refine.refiner import changed_share
         >>> victim = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
         >>> attack = RefinedAttack(source=FGSM(ball=Linf(0.1)), refiner=Refiner(nn.Conv2d(3, 1, 1), share=0.25))
         >>> x = torch.rand(2, 3, 4, 4)

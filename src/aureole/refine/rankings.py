@@ -16,6 +16,7 @@ def by_size(
     """Return the Euclidean length of each pixel's perturbation.
 
     Example:
+        >>> from aureole.refine.rankings import by_size
         >>> by_size(torch.zeros(1, 2, 1, 1), torch.tensor([3.0, 4.0]).view(1, 2, 1, 1))
         tensor([[[5.]]])
     """
@@ -45,6 +46,7 @@ def by_gradient(
         num_points: gradients to average, at least 1.
 
     Example:
+        >>> from aureole.refine.rankings import by_gradient
         >>> victim = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
         >>> x, x_source = torch.rand(1, 1, 2, 2), torch.rand(1, 1, 2, 2)
         >>> score = by_gradient(victim, x, x_source, torch.tensor([0]))
@@ -69,6 +71,7 @@ def at_random(x: Float[Tensor, "batch channels height width"], streams: Streams)
     """Return uniform numbers.
 
     Example:
+        >>> from aureole.refine.rankings import at_random
         >>> at_random(torch.zeros(2, 3, 4, 4), Streams.of(0, torch.arange(2))).shape
         torch.Size([2, 4, 4])
     """

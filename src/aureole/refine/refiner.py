@@ -38,6 +38,7 @@ def refined(
         z: selection in [0, 1], shape (batch, height, width), a mask of booleans or a relaxed one; for all channels.
 
     Example:
+        >>> from aureole.refine.refiner import refined
         >>> x, x_source = torch.zeros(1, 3, 2, 2), torch.ones(1, 3, 2, 2)
         >>> refined(x, x_source, torch.eye(2)[None])[0, 0].tolist()
         [[1.0, 0.0], [0.0, 1.0]]
@@ -52,6 +53,7 @@ def changed_share(x: Float[Tensor, "batch *event"], x_adv: Float[Tensor, "batch 
     """Return the share of pixels that differ, over all channels; of images (batch, channels, height, width).
 
     Example:
+        >>> from aureole.refine.refiner import changed_share
         >>> changed_share(torch.zeros(1, 3, 2, 2), torch.tensor([1.0, 0, 0, 0]).view(1, 1, 2, 2).expand(1, 3, 2, 2))
         tensor([0.2500])
     """
@@ -70,6 +72,7 @@ def source_fooled(
         targeted: success is the class ``y``, not any other.
 
     Example:
+        >>> from aureole.refine.refiner import source_fooled
         >>> victim = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
         >>> logits, fooled = source_fooled(victim, torch.rand(2, 1, 2, 2), torch.tensor([0, 1]))
         >>> bool((fooled == (logits.argmax(-1) != torch.tensor([0, 1]))).all())
@@ -87,6 +90,7 @@ def soft_cross_entropy(
     """Return -sum_k p_k log q_k of each image, p = softmax(target) without gradient, q = softmax(logits).
 
     Example:
+        >>> from aureole.refine.refiner import soft_cross_entropy
         >>> soft_cross_entropy(torch.zeros(1, 2), torch.tensor([[100.0, 0.0]]))
         tensor([0.6931])
     """
@@ -108,6 +112,7 @@ class Refiner(nn.Module):
         InputError: the share lies outside (0, 1], or there is no such choice.
 
     Example:
+        >>> from aureole.refine.refiner import changed_share
         >>> refiner = Refiner(nn.Conv2d(3, 1, 1), share=0.25)
         >>> x, x_source = torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4)
         >>> changed_share(x, refiner(x, x_source))

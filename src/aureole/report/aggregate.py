@@ -165,19 +165,32 @@ def group_runs(records: Iterable[Record]) -> list[Group]:
 
     Returns:
         The groups, by method in first-seen order, then by number of particles; a label that stands for several numbers
-        of particles or several methods becomes one group each, with a name that says which.
+        of particles, several methods or several victims becomes one group each, with a name that says which.
     """
-    groups: dict[tuple[str, str, int | None], list[Record]] = {}
+    groups: dict[tuple[str, str, int | None, str], list[Record]] = {}
     for record in records:
         if record.evaluations or record.history or record.seconds_per_epoch:
-            groups.setdefault((record.label, record.method, record.num_particles), []).append(record)
-    labels = [label for label, _, _ in groups]
+            key = (record.label, record.method, record.num_particles, victim_of(record))
+            groups.setdefault(key, []).append(record)
+    labels = [label for label, *_ in groups]
     found = []
-    for (label, method, particles), runs in groups.items():
-        name = label if labels.count(label) == 1 else f"{label} ({method}, {count(particles)})"
+    for (label, method, particles, victim), runs in groups.items():
+        more = victim or f"{method}, {count(particles)}"
+        name = label if labels.count(label) == 1 else f"{label} ({more})"
         found.append(Group(name=name, records=tuple(runs)))
     methods = list(dict.fromkeys(group.method for group in found))
     return sorted(found, key=lambda group: (methods.index(group.method), group.num_particles or 0))
+
+
+def victim_of(record: Record) -> str:
+    """Return the name of the attacked classifier of a refinement; the empty text for other records."""
+    if record.kind != "refinement":
+        return ""
+    folder = str(record.config.get("victim_folder", "")).replace("\\", "/").rstrip("/").rpartition("/")[2] or "victim"
+    victim = record.config.get("victim")
+    model = victim.get("model") if isinstance(victim, dict) else None
+    name = model.get("name") if isinstance(model, dict) else model
+    return f"{folder} ({name})" if isinstance(name, str) and name != folder else folder
 
 
 def count(num_particles: int | None) -> str:
@@ -250,18 +263,31 @@ def comparison_notes(groups: Sequence[Group]) -> list[str]:
 
 
 def _differences(values: Sequence[dict[str, Any]]) -> set[str]:
-    flat = [dict(_leaves(value, "")) for value in values]
-    names = {name for leaves in flat for name in leaves}
-    return {name for name in names if any(leaves.get(name) != flat[0].get(name) for leaves in flat)}
+    flat = [dict(leaves(value, "")) for value in values]
+    names = {name for settings in flat for name in settings}
+    return {name for name in names if any(settings.get(name) != flat[0].get(name) for settings in flat)}
 
 
-def _leaves(value: Any, name: str) -> Iterable[tuple[str, Any]]:
+def leaves(value: Any, name: str) -> Iterable[tuple[str, str]]:
+    """Yield the settings in nested dictionaries, less seeds and folders.
+
+    Args:
+        value: a dictionary, or a setting.
+        name: where it lies.
+
+    Yields:
+        The dotted name of a setting, and its value as Python writes it.
+
+    Example:
+        >>> dict(leaves({"ball": {"radius": 0.3}, "seed": 0}, ""))
+        {'ball.radius': '0.3'}
+    """
     if not isinstance(value, dict):
         yield name, repr(value)
         return
     for key, item in value.items():
         if key not in _OUTSIDE_THE_COMPARISON:
-            yield from _leaves(item, f"{name}.{key}" if name else key)
+            yield from leaves(item, f"{name}.{key}" if name else key)
 
 
 def data_of(records: Sequence[Record]) -> DataRecord:
