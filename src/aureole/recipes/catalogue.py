@@ -49,6 +49,15 @@ def _all() -> dict[str, Recipe]:
     named += [Recipe(f"robust-{name}", robust(name), summary) for name, summary in SUMMARIES.items()]
     named.append(Recipe("refine", refine, "which pixels are vulnerable, and any dense attack cut down to them (PVAR)"))
     functions: dict[str, tuple[Callable[..., Sweep], str]] = {
+        "thesis-figure-3.1": (thesis_chapter3.pictures("cifar10", "pgd"), "pictures of refined attacks, CIFAR-10"),
+        "thesis-figure-3.3": (thesis_chapter3.pictures("mnist", "pgd"), "pictures of maps and refined attacks, MNIST"),
+        "thesis-figure-3.4": (
+            thesis_chapter3.pictures("cifar10", "autoattack", "resnet56"),
+            "pictures of refined AutoAttack, CIFAR-10",
+        ),
+        "thesis-figure-3.5": (thesis_chapter3.figure_3_8, "pictures of refined BIM, ImageNet (the runs of figure 3.8)"),
+        "thesis-figure-3.9": (thesis_chapter3.pictures("fundus", "pgd"), "maps of photographs of the retina"),
+        "thesis-figure-3.8": (thesis_chapter3.figure_3_8, "refined BIM against the share of pixels, ImageNet"),
         "thesis-figure-3.6": (thesis_chapter3.figure_3_6, "refined attacks against the share of pixels, MNIST"),
         "thesis-figure-3.7": (thesis_chapter3.figure_3_7, "refined attacks against the share of pixels, CIFAR-10"),
         "thesis-figure-3.10": (thesis_chapter3.figure_3_10, "refined attacks on defended victims"),

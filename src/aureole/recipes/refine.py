@@ -12,14 +12,15 @@ from aureole.attacks.base import Attack
 from aureole.attacks.gradient import BIM, PGD
 from aureole.core.balls import L2, Ball, Linf
 from aureole.core.errors import InputError
+from aureole.data import Data
 from aureole.models import ModelConfig
 from aureole.recipes.settings import THREATS, Scale, method, training
 from aureole.refine import PVAR, Concrete, Marginal, Selection, Threshold
-from aureole.training.config import SGD, Training
+from aureole.training.config import SGD, Evaluation, Training
 from aureole.training.refinement import LEARNER, Refinement
 from aureole.training.sources import ForeignModel
 
-Setting = Literal["digits", "mnist", "cifar10"]
+Setting = Literal["digits", "mnist", "cifar10", "fundus", "imagenet"]
 SELECTIONS: Mapping[str, Selection] = {"concrete": Concrete(), "marginal": Marginal(), "threshold": Threshold()}
 
 
@@ -28,16 +29,16 @@ class Case:
     """A kind of data, with its victim and the attacks on it.
 
     Attributes:
-        victim: the run that trains the undefended victim.
+        victim: the run that trains the undefended victim, or a user's own model.
         learner: the run that trains the map; its method is set by the recipe.
         ball: of the source attacks.
         num_examples: test images; None for all.
         reason: how scale or data differ from the thesis's; empty where they do not.
     """
 
-    victim: Training
+    victim: Training | ForeignModel
     learner: Training
-    ball: Linf
+    ball: Ball
     num_examples: int | None
     reason: str
 
@@ -60,7 +61,8 @@ def case(setting: Setting, scale: Scale, data: str | None = None) -> Case:
         scale: the paper's, or the cheaper one.
         data: where the data is; None for the digits that ship with the library, or the name of a hub data set.
     """
-    return {"digits": _digits, "mnist": _mnist, "cifar10": _cifar10}[setting](scale, data)
+    cases = {"digits": _digits, "mnist": _mnist, "cifar10": _cifar10, "fundus": _fundus, "imagenet": _imagenet}
+    return cases[setting](scale, data)
 
 
 def _digits(scale: Scale, data: str | None) -> Case:
@@ -127,14 +129,55 @@ def _cifar10(scale: Scale, data: str | None) -> Case:
     )
 
 
+def _fundus(scale: Scale, data: str | None) -> Case:
+    """Return the case of thesis 3.4.8: photographs of the retina, normal or pathological."""
+    victim = Training(
+        data=Data(source=data or "palm", num_validation=50),
+        model=_resnet(8),
+        optimizer=SGD(learning_rate=0.05, weight_decay=5e-4, schedule="cosine"),
+        epochs=100 if scale == "paper" else 8,
+        batch_size=16,
+        evaluation=Evaluation(ball=Linf(0.03), attacks=()),
+    )
+    learner = replace(LEARNER, data=victim.data)
+    if scale == "small":
+        small = ModelConfig(name="vulnerability-unet-small")
+        learner = replace(learner, data=replace(victim.data, num_train=100), model=small, epochs=4)
+    return Case(
+        victim=victim,
+        learner=learner,
+        ball=Linf(0.03),
+        num_examples=None if scale == "paper" else 100,
+        reason=(
+            "public photographs alone, of 224x224 pixels; a ResNet-8 instead of a ResNet-50"
+            + ("" if scale == "paper" else "; 8 epochs; a U-Net of three levels, from 100 images in at most 4 epochs")
+        ),
+    )
+
+
+def _imagenet(scale: Scale, data: str | None) -> Case:
+    """Return the case of thesis figure 3.8; its victim is a model of the user's, such as a DenseNet-169."""
+    del scale
+    images = Data(source=data or "imagenet", num_validation=1000)
+    return Case(
+        victim=ForeignModel(model="my_models:densenet169", data=images),
+        learner=replace(LEARNER, data=images),
+        ball=Linf(0.03),
+        num_examples=1000,
+        reason="",
+    )
+
+
 def _resnet(depth: int) -> ModelConfig:
     return ModelConfig(name=f"resnet{depth}", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
 
 def defended(found: Case, setting: Literal["mnist", "cifar10"], scale: Scale, name: Literal["pgd", "trades"]) -> Case:
     """Return a case whose victim is trained against attacks (thesis 3.5)."""
-    threat = THREATS[setting, scale]
-    return replace(found, victim=replace(found.victim, method=method(name, replace(threat, ball=found.ball), 1)))
+    assert isinstance(found.victim, Training)
+    assert isinstance(found.ball, Linf)
+    threat = replace(THREATS[setting, scale], ball=found.ball)
+    return replace(found, victim=replace(found.victim, method=method(name, threat, 1)))
 
 
 def refinement(

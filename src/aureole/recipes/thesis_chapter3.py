@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
 from aureole.attacks.sparse import JSMA, CornerSearch, SparseFool
-from aureole.models import ModelConfig
 from aureole.recipes.refine import Case, case, defended, refinement
 from aureole.recipes.settings import Scale
+from aureole.training.config import Training
+from aureole.training.sources import ForeignModel
 from aureole.training.sweep import Experiment, Sweep
 
 Setting = Literal["mnist", "cifar10"]
@@ -24,6 +26,7 @@ def _sweep(
     victim: str = "victim",
 ) -> Sweep:
     """Return the victim, and a refinement for each attack, share and seed; a share of 1 is a row of each."""
+    assert isinstance(found.victim, Training)
     runs: dict[str, Experiment] = {victim: found.victim}
     for seed in seeds:
         for source in sources:
@@ -74,6 +77,7 @@ def figure_3_7(
     runs: dict[str, Experiment] = {}
     for depth in depths:
         found = case("cifar10", scale, data)
+        assert isinstance(found.victim, Training)
         model = replace(found.victim.model, name=f"resnet{depth}")
         found = replace(found, victim=replace(found.victim, model=model))
         runs |= _sweep("", found, attacks, shares, seeds, victim=f"resnet{depth}").runs
@@ -127,6 +131,9 @@ def table_3_1(
     corner = CornerSearch(max_pixels=0.7, kappa=1.5 if setting == "mnist" else 1.0)
     if scale == "small":
         corner = replace(corner, num_samples=100, increment=20)
+        number = 200 if setting == "mnist" else 100
+        reason = f"{found.reason.rpartition('; ')[0]}; {number} test images; CornerSearch with 100 sets in steps of 20"
+        found = replace(found, num_examples=number, reason=reason)
     sparse = {
         "jsma": JSMA(theta=radius, gamma=0.3),
         "sparsefool": SparseFool(ball=replace(found.ball), lambda_=2.0),
@@ -157,6 +164,7 @@ def table_3_3(
         attacks: each teaches a map, and is refined with every map.
     """
     found = case(setting, scale, data)
+    assert isinstance(found.victim, Training)
     runs: dict[str, Experiment] = {"victim": found.victim}
     for seed in seeds:
         for source in attacks:
@@ -165,26 +173,50 @@ def table_3_3(
     return Sweep(title=f"Transfer of vulnerability maps, {setting}", runs=runs)
 
 
-def pictures(
-    data: str | None = None,
-    setting: Setting = "mnist",
-    scale: Scale = "small",
-    attack: str = "pgd",
-    share: float = 0.3,
-    model: str | None = None,
+def figure_3_8(
+    victim: str = "my_models:densenet169",
+    weights: str | None = None,
+    data: str = "imagenet",
+    seeds: tuple[int, ...] = (0,),
+    shares: tuple[float, ...] = SHARES,
 ) -> Sweep:
-    """Pictures of images, perturbations, maps and refined images.
+    """AdvAcc and l2 of refined BIM against the share of pixels, on ImageNet (also figure 3.5, as pictures).
 
     Args:
-        data: folder of the data.
-        setting: kind of data.
-        scale: the paper's, or a declared cheaper one.
-        attack: the source attack.
-        share: beta.
-        model: network of the victim; None takes the setting's.
+        victim: function of a model of your own, as module:function, that normalises inside.
+        weights: of that model, as .safetensors.
+        data: folder or hub name of images of one size, 224x224.
+        seeds: of the maps.
+        shares: beta; 1 is the source attack itself, a row of every run.
     """
-    found = case(setting, scale, data)
-    if model is not None:
-        network = ModelConfig(name=model, mean=found.victim.model.mean, std=found.victim.model.std)
-        found = replace(found, victim=replace(found.victim, model=network))
-    return _sweep(f"Vulnerability maps, {setting}", found, (attack,), (share,), (0,))
+    found = case("imagenet", "paper", data)
+    found = replace(found, victim=ForeignModel(model=victim, weights=weights, data=found.learner.data))
+    runs: dict[str, Experiment] = {}
+    for seed in seeds:
+        for share in shares:
+            run = refinement(found, share, "bim")
+            runs[f"bim-{share:g}-seed{seed}"] = replace(run, refiner=replace(run.refiner, seed=seed))
+    return Sweep(title="Refined BIM, ImageNet", runs=runs)
+
+
+def pictures(
+    setting: Literal["mnist", "cifar10", "fundus"], attack: str, model: str | None = None
+) -> Callable[..., Sweep]:
+    """Return a recipe whose report shows images, perturbations, maps and refined images."""
+
+    def build(data: str | None = None, scale: Scale = "small", attack: str = attack, share: float = 0.3) -> Sweep:
+        """Show images, perturbations, vulnerability maps, selected perturbations and refined images.
+
+        Args:
+            data: folder of the data.
+            scale: the paper's, or a declared cheaper one.
+            attack: the source attack.
+            share: beta.
+        """
+        found = case(setting, scale, data)
+        if model is not None and scale == "paper":
+            assert isinstance(found.victim, Training)
+            found = replace(found, victim=replace(found.victim, model=replace(found.victim.model, name=model)))
+        return _sweep(f"Vulnerability maps, {setting}", found, (attack,), (share,), (0,))
+
+    return build
