@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import aureole as au
-from aureole.cli import EvaluateOptions, ReportOptions, RunOptions, main
+from aureole.cli import EvaluateOptions, ReportOptions, RunOptions, StudyMakeOptions, StudyReadOptions, main
 from aureole.options import parse, parse_known
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +73,9 @@ def check_command(arguments: list[str]) -> None:
         kind = {"evaluate": EvaluateOptions, "report": ReportOptions, "rerun": RunOptions}[command]
         options = rest if rest[0].startswith("--") else rest[1:]  # evaluate takes a model in place of a run
         parse(kind, options, prog="aureole", default=kind())
+    elif command == "study":
+        kind = {"make": StudyMakeOptions, "read": StudyReadOptions}[rest[0]]
+        parse(kind, rest[1:], prog="aureole study", default=kind())
     else:
         assert command in ("list", "--version")
 

@@ -54,3 +54,12 @@ def test_particles_compared(capsys: pytest.CaptureFixture[str]) -> None:
     assert results["Langevin"]["spread"] != restarts["spread"]
     assert math.isnan(restarts["kernel"])
     assert capsys.readouterr().out.count("\n") == 7
+
+
+def test_refine_an_attack(capsys: pytest.CaptureFixture[str]) -> None:
+    results = load("refine_an_attack").main(quick=True)
+    accuracy = {name: values[0] for name, values in results.items()}
+    assert accuracy["the attack"] < 0.1 < accuracy["the map"] < accuracy["nothing changed"]
+    assert accuracy["the map, fewest"] == accuracy["the attack"]
+    assert results["the map"][1] <= 20 / 64 < results["the attack"][1]
+    assert len(capsys.readouterr().out.splitlines()) == len(results) + 1

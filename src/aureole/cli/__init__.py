@@ -1,4 +1,4 @@
-"""The command line: ``aureole list | show | run | rerun | evaluate | report``."""
+"""The command line: ``aureole list | show | run | rerun | evaluate | report | study``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from aureole.cli.configure import RunOptions
 from aureole.cli.evaluating import EvaluateOptions, evaluate
 from aureole.cli.reporting import ReportOptions, write_report
 from aureole.cli.running import rerun, run
+from aureole.cli.studying import StudyMakeOptions, StudyReadOptions, study
 from aureole.core.errors import InputError, unknown_name
 
-__all__ = ["EvaluateOptions", "ReportOptions", "RunOptions", "main"]
+__all__ = ["EvaluateOptions", "ReportOptions", "RunOptions", "StudyMakeOptions", "StudyReadOptions", "main"]
 
 _HELP = """aureole: adversarial local distributions in PyTorch
 
@@ -25,6 +26,7 @@ _HELP = """aureole: adversarial local distributions in PyTorch
   aureole rerun RECORD                      repeat a recorded run and compare
   aureole evaluate RUN --attack pgd-200     attack a trained model
   aureole report FOLDER                     one HTML page of all runs below a folder
+  aureole study make RUNS... | read STUDY   ask people which pictures look more disturbed
 
 Try:
   aureole run demo
@@ -36,6 +38,7 @@ Each command has --help, and --json for machines. A killed run resumes when the 
 
 _COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "list": list_recipes, "show": show, "run": run, "rerun": rerun, "evaluate": evaluate, "report": write_report,
+    "study": study,
 }  # fmt: skip
 
 

@@ -39,11 +39,11 @@ def execute(config: Any, folder: Path, recipe: str, options: RunOptions) -> None
 def summarise(
     records: list[Any], folder: Path, title: str | None, *, as_json: bool, more: dict[str, Any] | None = None
 ) -> None:
-    """Write the page, and print the table of methods and attacks; ``more`` joins the JSON."""
+    """Write the page, and print the tables of methods and attacks, and of refined attacks; ``more`` joins the JSON."""
     from rich.console import Console
 
     from aureole.core.schema import to_json
-    from aureole.report import report, text_table
+    from aureole.report import refinement_tables, report, text_table
 
     page = report(folder, title=title)
     if as_json:
@@ -53,6 +53,8 @@ def summarise(
     console = Console()
     if judged:
         console.print(text_table(judged))
+    for table in refinement_tables(records):
+        console.print(table)
     for warning in dict.fromkeys(w for record in records for w in record.warnings):
         console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
     return console.print(f"report: {page}", soft_wrap=True)

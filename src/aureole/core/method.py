@@ -15,6 +15,29 @@ from aureole.core.random import Streams
 
 
 @dataclass(frozen=True)
+class Unlabelled:
+    """Images without labels, in one or several augmented views.
+
+    Attributes:
+        views: the same images, each view augmented at random in its own way, each of shape (batch, *event), in [0, 1].
+        index: place of each example in its data set, int64, shape (batch,); None where nobody keeps count.
+        streams: one random stream an example; None draws from the library's own generator.
+
+    Example:
+        >>> from aureole.core.method import Unlabelled
+        >>> len(Unlabelled((torch.rand(5, 1, 2, 2), torch.rand(5, 1, 2, 2))))
+        5
+    """
+
+    views: tuple[Float[Tensor, "batch *event"], ...]
+    index: Int[Tensor, " batch"] | None = None
+    streams: Streams | None = None
+
+    def __len__(self) -> int:
+        return len(self.views[0])
+
+
+@dataclass(frozen=True)
 class Batch:
     """Images with their labels, and where their random numbers come from.
 
@@ -25,6 +48,7 @@ class Batch:
         epoch: epoch that the batch belongs to, from 0.
         step: place of the batch in its epoch, from 0.
         streams: one random stream an example; None draws from the library's own generator.
+        unlabelled: images without labels beside, for methods that learn from them.
 
     Example:
         >>> len(Batch(torch.rand(5, 1, 2, 2), torch.zeros(5, dtype=torch.int64)))
@@ -37,6 +61,7 @@ class Batch:
     epoch: int = 0
     step: int = 0
     streams: Streams | None = None
+    unlabelled: Unlabelled | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -99,6 +124,9 @@ class Method(ABC):
     def judge(self, model: nn.Module, batch: Batch, modules: nn.Module | None = None) -> dict[str, Tensor]:
         """Return measures of a validation batch by name, one value an example; the history holds their means."""
         return {"accuracy": (predict(model, batch.x).argmax(-1) == batch.y).float()}
+
+    def after_step(self, model: nn.Module, batch: Batch, modules: nn.Module | None = None) -> None:  # noqa: B027
+        """Hear that the optimisers have taken their step on a batch: the place to move a teacher or a memory on."""
 
     def own(self, model: nn.Module, x: Float[Tensor, "batch *event"]) -> nn.Module | None:
         """Return the parts that this method trains beside the model, or None. ``x`` is an example batch."""

@@ -115,6 +115,7 @@ class TrainingModule(LightningModule):
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
         for optimizer in optimizers:
             optimizer.step()
+        self.config.method.after_step(self.network, batch, self.parts)
         for name, value in {**terms, "loss": total, "examples": torch.ones_like(total)}.items():
             _add(self._sums, name, value.detach() * len(batch))
 
