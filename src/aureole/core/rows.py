@@ -141,7 +141,8 @@ class RefinementRow:
         share: greatest share of the pixels that may change.
         num_examples: test images.
         num_correct: of them, still classified correctly.
-        changed: mean share of the pixels that really differ.
+        changed: mean share of the pixels that really differ, over all images.
+        changed_fooled: over those that it turned from right to wrong; None where there is none.
         l2: mean Euclidean norm of the perturbation, over all images.
         l2_fooled: over those that it turned from right to wrong; None where there is none.
         detection: area under the ROC curve of a detector fitted to this very attack; None where too few succeeded.
@@ -161,6 +162,7 @@ class RefinementRow:
     num_examples: int
     num_correct: int
     changed: float
+    changed_fooled: float | None
     l2: float
     l2_fooled: float | None
     detection: float | None

@@ -81,7 +81,7 @@ def _accuracy_cells(group: Group, attacks: Sequence[str], best: dict[str, float]
     cells = []
     for attack in attacks:
         value, paper = group.accuracy(attack), group.paper(attack)
-        text, *details = [DASH] if value is None else _accuracy_parts(value)
+        text, *details = [DASH] if value is None else accuracy_parts(value)
         if value is not None and value.count < len(group.records):
             details.append(f"{value.count} of the runs")
         if paper is not None:
@@ -90,7 +90,13 @@ def _accuracy_cells(group: Group, attacks: Sequence[str], best: dict[str, float]
     return cells
 
 
-def _accuracy_parts(value: Accuracy) -> list[str]:
+def accuracy_parts(value: Accuracy) -> list[str]:
+    """Return an accuracy in one text with its spread, or in two: the accuracy and the interval of a single run.
+
+    Example:
+        >>> accuracy_parts(Accuracy(mean=0.85, spread=None, count=1, interval=(0.8, 0.9), num_examples=(100,)))
+        ['0.850', '[0.800, 0.900]']
+    """
     if value.interval is None:
         return [f"{share(value.mean)} ± {share(value.spread or 0.0)}"]
     low, high = value.interval
@@ -104,7 +110,7 @@ def accuracy_text(value: Accuracy) -> str:
         >>> accuracy_text(Accuracy(mean=0.85, spread=None, count=1, interval=(0.8, 0.9), num_examples=(100,)))
         '0.850 [0.800, 0.900]'
     """
-    return " ".join(_accuracy_parts(value))
+    return " ".join(accuracy_parts(value))
 
 
 def hardest(groups: Sequence[Group], attacks: Sequence[str]) -> str:

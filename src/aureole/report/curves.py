@@ -9,8 +9,9 @@ from functools import partial
 from aureole.core.records import Record
 from aureole.report import figures
 from aureole.report.aggregate import Group, Statistic, group_runs
-from aureole.report.layout import DASH, Block, Panel, Section, Table, listing, number, plain_table, spread_text
-from aureole.report.sections import group_styles, over_data, section
+from aureole.report.layout import DASH, Block, Panel, Section, Style, Table, listing, number, plain_table, spread_text
+from aureole.report.refined_rows import lines_of, refinements
+from aureole.report.sections import group_styles, headed, over_data, section
 
 _MOST_EPOCHS = 12
 _SEVERAL = "Lines: mean over seeds. Shading: one sample standard deviation."
@@ -18,15 +19,23 @@ _SEVERAL = "Lines: mean over seeds. Shading: one sample standard deviation."
 
 def curves(records: Sequence[Record], colours: dict[str, int]) -> Section | None:
     """Return the training curves, one panel for each entry of the histories."""
-    return section("curves", "Training curves", over_data(records, partial(_curves_block, colours=colours)))
+    others = [record for record in records if not record.refinement]
+    blocks = over_data(others, partial(_curves_block, colours=colours))
+    for part, data in headed(refinements(records)):
+        for victim, lines in lines_of(part).items():
+            head = f"{data}, {victim}" if data else victim
+            blocks += [_curves_block(list(line.records), f"{head}: {line.name}", {}) for line in lines]
+    return section("curves", "Training curves", blocks)
 
 
 def _curves_block(records: list[Record], heading: str, colours: dict[str, int]) -> Block | None:
+    """Draw the runs of one data set; without colours of methods, each group has its own."""
     groups = [group for group in group_runs(records) if any(record.history for record in group.records)]
     keys = dict.fromkeys(key for g in groups for r in g.records for row in r.history for key in row if key != "epoch")
     if not keys:
         return None
-    styles = group_styles(groups, colours)
+    places = {group.name: Style(colour=place) for place, group in enumerate(groups)}
+    styles = group_styles(groups, colours) if colours else places
     panels, tables = [], []
     for key in sorted(keys, key=lambda key: (not key.startswith("validation"), not key.startswith("train"))):
         drawn = {group.name: curve for group in groups if (curve := group.curve(key))}

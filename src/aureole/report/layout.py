@@ -86,6 +86,7 @@ class Block:
     Args:
         heading: the data set, where the page has several; else empty.
         sentence: what to see.
+        findings: what the numbers say, a sentence an item.
         legend: (drawn line, its name) pairs.
         panels: the drawings.
         note: how to read the drawings.
@@ -95,6 +96,7 @@ class Block:
 
     heading: str = ""
     sentence: str = ""
+    findings: Sequence[str] = ()
     legend: Sequence[tuple[Markup, str]] = ()
     panels: Sequence[Panel] = ()
     note: str = ""

@@ -19,7 +19,10 @@ from aureole.report.aggregate import (
     split,
     statistic,
 )
-from aureole.report.layout import DASH, amount, listing, number, share, spread_text
+from aureole.report.layout import DASH, Cell, amount, listing, number, share, spread_text
+from aureole.report.refined_rows import lines_of
+from aureole.report.refined_tables import remarks_of, tables_of
+from aureole.report.refined_words import findings
 from aureole.report.robustness import MEASURES, measured, rows_of
 
 _README = "README.md"
@@ -100,7 +103,7 @@ def _tables(records: Sequence[Record]) -> list[str]:
     for part in parts:
         if len(parts) > 1:
             blocks.append(f"### {_escaped(data_of(part).name)}, data {data_of(part).fingerprint[:8]}")
-        blocks += _accuracies(part) + _robustness(part) + _diversity(part) + _times(part)
+        blocks += _accuracies(part) + _robustness(part) + _refinement(part) + _diversity(part) + _times(part)
     warned = dict.fromkeys(warning for record in records for warning in record.warnings)
     return [*blocks, _bullets(f"Warning: {warning}" for warning in warned)]
 
@@ -156,6 +159,23 @@ def _robustness(records: Sequence[Record]) -> list[str]:
     rows = [[r.group, r.attack, r.radius, accuracy_text(r.accuracy), *r.texts] for r in rows_of(groups)]
     caption = "Robustness: L0 is the share of changed pixels; distances are means over the images that were fooled."
     return [caption, _table(["run", "attack", "radius", "accuracy", *MEASURES.values()], rows)]
+
+
+def _refinement(records: Sequence[Record]) -> list[str]:
+    """Return the findings and the tables of each victim's refinements."""
+    blocks = []
+    for victim, lines in lines_of(records).items():
+        sentences = [sentence for line in lines for sentence in findings(line)]
+        blocks += [f"Victim: {_escaped(victim)}.", _bullets([*sentences, *remarks_of(lines)])]
+        for table in tables_of(lines, plain=True):
+            rows = [[_cell_text(cell) for cell in row] for row in table.rows]
+            blocks += [f"{_escaped(table.caption)}.", _table([cell.text for cell in table.head], rows)]
+    return blocks
+
+
+def _cell_text(cell: Cell) -> str:
+    first, *rest = [cell.text, *cell.details]
+    return f"{first} {' '.join(rest)}" if rest and rest[0].startswith("[") else ", ".join([first, *rest])
 
 
 def _accuracy(group: Group, attack: str) -> str:

@@ -16,6 +16,8 @@ from aureole.report.curves import curves
 from aureole.report.figures import colour
 from aureole.report.layout import amount, duration, listing
 from aureole.report.pictures import galleries
+from aureole.report.refined_pictures import sheets
+from aureole.report.refinement import refinement
 from aureole.report.robustness import robustness
 from aureole.report.sections import colours_of
 
@@ -63,6 +65,7 @@ def _render(folder: Path, found: Sequence[tuple[Path, Record]], title: str | Non
     records = [record for _, record in found]
     colours = colours_of(records)
     before = [accuracies(records), robustness(records, colours), curves(records, colours)]
+    before.insert(2, refinement(records))
     before += [particle_counts(records, colours), diversity(records)]
     template = resources.files("aureole.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
     environment = jinja2.Environment(
@@ -78,6 +81,7 @@ def _render(folder: Path, found: Sequence[tuple[Path, Record]], title: str | Non
         num_warned=sum(bool(record.warnings) for record in records),
         before=[part for part in before if part is not None],
         galleries=galleries(found),
+        sheets=sheets(found),
         after=[part for part in [times(records, colours)] if part is not None],
         runs=[_run(path.relative_to(folder).as_posix(), record) for path, record in found],
     )
@@ -96,12 +100,16 @@ def _default_title(records: Sequence[Record]) -> str:
 def _summary(records: Sequence[Record]) -> str:
     trained = [record for record in records if record.kind == "training"]
     judged = [record for record in records if record.kind == "evaluation"]
-    others, seeds = len(records) - len(trained) - len(judged), len({record.seed for record in records})
+    refined = [record for record in records if record.kind == "refinement"]
+    others, seeds = sum(record.kind == "diversity" for record in records), len({record.seed for record in records})
     parts = []
     if trained:
         parts.append(f"{_counted(len(trained), 'training run')} of {listing(_distinct(r.method for r in trained))}")
     if judged:
         parts.append(f"{_counted(len(judged), 'evaluation')} of {listing(_distinct(r.label for r in judged))}")
+    if refined:
+        attacks = _distinct(row.attack for record in refined for row in record.refinement[:1])
+        parts.append(f"{_counted(len(refined), 'refinement')} of {listing(attacks)}")
     if others:
         parts.append(_counted(others, "measurement") + " of diversity")
     return f"{listing(parts)}, over {_counted(seeds, 'seed')}."

@@ -149,18 +149,18 @@ def _gallery(path: Path, title: str) -> Gallery:
         particles = []
         for n in range(num_particles):
             predicted = _class_name(names, int(arrays["predictions"][n, i]))
-            colours = _diverging(delta[n, i] / largest)
+            colours = diverging(delta[n, i] / largest)
             words = f"Perturbation of particle {n + 1}"
-            adversarial = _picture((x_adv[n, i] - low) / (high - low), f"Adversarial image, classified as {predicted}")
+            adversarial = picture((x_adv[n, i] - low) / (high - low), f"Adversarial image, classified as {predicted}")
             particles.append(
                 Particle(
-                    perturbation=Picture(source=_address(colours), words=words),
+                    perturbation=Picture(source=address(colours), words=words),
                     adversarial=adversarial,
                     predicted=predicted,
                     fooled=predicted != label,
                 )
             )
-        clean = _picture((x[i] - low) / (high - low), f"Clean image, class {label}")
+        clean = picture((x[i] - low) / (high - low), f"Clean image, class {label}")
         examples.append(Example(clean=clean, label=label, particles=particles))
     note = _note(x_adv.shape, largest, low, high)
     return Gallery(title=title, sentence=_sentence(arrays), note=note, examples=examples)
@@ -193,7 +193,7 @@ def _note(shape: tuple[int, ...], largest: float, low: float, high: float) -> st
     return note
 
 
-def _diverging(values: Any) -> Any:
+def diverging(values: Any) -> Any:
     """Map [-1, 1] to blue, white, orange (H, W, 3); the two ends are as dark as each other."""
     import numpy as np
 
@@ -202,15 +202,16 @@ def _diverging(values: Any) -> Any:
     return white + strength * (np.where(values[..., None] < 0, blue, orange) - white)
 
 
-def _picture(image: Any, words: str) -> Picture:
+def picture(image: Any, words: str) -> Picture:
     """Return an image (C, H, W): colour for three channels, else the grey of the channels' mean."""
     import numpy as np
 
     pixels = np.moveaxis(image, 0, -1) if len(image) == 3 else np.repeat(image.mean(axis=0)[..., None], 3, axis=-1)
-    return Picture(source=_address(pixels), words=words)
+    return Picture(source=address(pixels), words=words)
 
 
-def _address(pixels: Any) -> str:
+def address(pixels: Any) -> str:
+    """Return an address that holds a picture (H, W, 3) with values in [0, 1]."""
     import numpy as np
     from PIL import Image
 

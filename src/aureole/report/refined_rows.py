@@ -11,13 +11,13 @@ from aureole.report.aggregate import Accuracy, Statistic, leaves, statistic, vic
 
 ALL, MAP = "all", "map"
 FEWEST = ", fewest"
-#: Rankings of pixels -> what they are called in a sentence.
+#: Rankings of pixels -> what a sentence calls them.
 RANKINGS = {
     MAP: "the map",
-    "size": "the largest perturbations",
-    "gradient": "gradient times perturbation",
-    "integrated gradient": "integrated gradient times perturbation",
-    "random": "random pixels",
+    "size": "size",
+    "gradient": "gradient",
+    "integrated gradient": "integrated gradient",
+    "random": "random",
 }
 _ASIDE = (
     "compare", "num_examples", "num_pictures", "refiner.data", "refiner.engine", "refiner.evaluation", "refiner.label",
@@ -54,9 +54,7 @@ class Result:
     @property
     def detection(self) -> Accuracy | None:
         """DetAUC; None where no run could measure it."""
-        found = [
-            (row.detection, _interval(row), row.detection_pairs) for row in self.rows if row.detection is not None
-        ]
+        found = [(row.detection, _interval(row), row.detection_pairs) for row in self.rows if row.detection is not None]
         return _accuracy(found) if found else None
 
     @property

@@ -14,7 +14,7 @@ _TOLERANCE = 0.01  # what the thesis calls nearly zero
 
 
 def findings(line: Line) -> list[str]:
-    """Return what the runs of one line show: accuracy, detection and size, the rival rankings, the fewest pixels.
+    """Return what the runs of one line show: accuracy, detection, rival rankings, fewest pixels, other attacks.
 
     Args:
         line: runs that differ in share and seed alone.
@@ -23,6 +23,7 @@ def findings(line: Line) -> list[str]:
         Sentences, each one complete without the others.
     """
     sentences = [_accuracies(line), _cost(line), _rivals(line), _fewest(line)]
+    sentences += [_beside_sparse(line), _carried_over(line)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -57,14 +58,17 @@ def _accuracies(line: Line) -> str:
     whole = line.result(ALL)
     if not found:
         return ""
-    parts = [f"with {value:g} of the pixels {share(result.accuracy.mean)}" for value, result in found]
-    text = f"{_capital(line.name)} leaves {listing(parts)} of the images correct"
+    leaves = [f"{share(result.accuracy.mean)} with {value:g}" for value, result in found]
+    leaves[0] = leaves[0].replace(" with", " of the images correct with", 1) + " of the pixels"
+    text = f"Refined {line.name} leaves {listing(leaves)}"
     if whole is None:
         return f"{text}."
-    text += f" (all pixels: {share(whole.accuracy.mean)})."
+    text += f"; all pixels leave {share(whole.accuracy.mean)}."
     near = [value for value, result in found if result.accuracy.mean <= whole.accuracy.mean + _TOLERANCE]
     if near:
         return f"{text} {min(near):g} of the pixels keep the attack within {_TOLERANCE:g} of its full strength."
+    if len(found) == 1:
+        return f"{text} That is not within {_TOLERANCE:g} of its full strength."
     return f"{text} None of these shares keeps the attack within {_TOLERANCE:g} of its full strength."
 
 
@@ -100,8 +104,8 @@ def _rivals(line: Line) -> str:
     wins = _wins(line)
     if len(line.shares) < 2 or not wins:
         return text
-    counts = [f"{_called(name)} at {won} of {tried}" for name, (won, tried) in wins.items()]
-    return f"{text} Over all shares, it clearly beats {listing(counts)}."
+    counts = [f"{_called(name)} {won} times" for name, won in wins.items()]
+    return f"{text} Over {len(line.shares)} shares, it clearly beats {listing(counts)}."
 
 
 def _tried(line: Line, at: float) -> list[Result]:
@@ -114,21 +118,19 @@ def _standing(mine: Result, rivals: Sequence[Result]) -> str:
     names: dict[int, list[str]] = {-1: [], 0: [], 1: []}
     for rival in rivals:
         names[verdict(mine.accuracy, rival.accuracy)].append(_called(rival.pixels))
-    heads = {-1: "the map beats", 0: "cannot be told from", 1: "does not beat"}
-    parts = [f"{heads[key]} {listing(found)}" for key, found in names.items() if found]
-    text = ", ".join(parts)
-    return text if text.startswith("the map") else f"the map {text}"
+    heads = {-1: "beats", 0: "cannot be told from", 1: "does not beat"}
+    parts = [f"{heads[key]} {_either(found)}" for key, found in names.items() if found]
+    return f"the map {listing(parts)}"
 
 
-def _wins(line: Line) -> dict[str, tuple[int, int]]:
-    """Return ranking -> (shares where the map is clearly better, shares where both were tried)."""
-    found: dict[str, tuple[int, int]] = {}
+def _wins(line: Line) -> dict[str, int]:
+    """Return ranking -> at how many shares the map is clearly better."""
+    found: dict[str, int] = {}
     for at in line.shares:
         mine = line.result(MAP, at)
         for rival in _tried(line, at) if mine is not None else []:
             assert mine is not None
-            won, tried = found.get(rival.pixels, (0, 0))
-            found[rival.pixels] = (won + (verdict(mine.accuracy, rival.accuracy) < 0), tried + 1)
+            found[rival.pixels] = found.get(rival.pixels, 0) + (verdict(mine.accuracy, rival.accuracy) < 0)
     return found
 
 
@@ -136,13 +138,15 @@ def _fewest(line: Line) -> str:
     """Say how many pixels suffice along each ranking, and how such images fare with the detector."""
     at = telling_share(line)
     found = {name: result for name in line.rankings(at) if (result := line.result(name + FEWEST, at)) is not None}
-    means = {name: value.mean for name, result in found.items() if (value := result.over("changed")) is not None}
+    means = {name: value.mean for name, result in found.items() if (value := result.over("changed_fooled")) is not None}
     if not means:
         return ""
-    best = min(means, key=lambda name: means[name])
-    others = [f"{share(value)} along {_called(name)}" for name, value in means.items() if name != best]
-    text = f"As few pixels of {line.name} as suffice for each image are {share(means[best])} of them"
-    text += f" along {_called(best)}" + (f", {listing(others)}" if others else "")
+    ranked = sorted(means, key=lambda name: means[name])
+    best = ranked[0]
+    needs = [f"{share(means[name])} along {_called(name)}" for name in ranked]
+    needs[0] = needs[0].replace(" along", " of its pixels along", 1)
+    text = f"To change the class of an image, {line.name} needs {listing(needs)}"
+    text += " (mean over the images that are right to begin with, and fooled)"
     detected = found[best].detection
     return f"{text}." if detected is None else f"{text}; DetAUC is then {share(detected.mean)} ({_called(best)})."
 
@@ -151,5 +155,47 @@ def _called(ranking: str) -> str:
     return RANKINGS.get(ranking, ranking)
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _beside_sparse(line: Line) -> str:
+    """Say which of the refined and the sparse attacks is best in what (thesis, Table 3.1)."""
+    names, at = line.others(compared=True), telling_share(line)
+    found = {name: line.result(ALL, attack=name) for name in names} | {f"refined {line.name}": line.result(MAP, at)}
+    tried = {name: result for name, result in found.items() if result is not None}
+    if len(tried) < 2 or not names:
+        return ""
+    measures = {
+        "AdvAcc": {name: result.accuracy.mean for name, result in tried.items()},
+        "DetAUC": {name: value.mean for name, result in tried.items() if (value := result.detection) is not None},
+        "mean L2": {name: value.mean for name, result in tried.items() if (value := result.over("l2")) is not None},
+        "time": {name: value.mean for name, result in tried.items() if (value := result.seconds) is not None},
+    }
+    units = {"mean L2": lambda value: number(value, 3), "time": lambda value: f"{1000 * value:.3g} ms"}
+    parts = []
+    for measure, values in measures.items():
+        texts = {name: units.get(measure, share)(value) for name, value in values.items()}
+        if texts:
+            least = texts[min(values, key=lambda name, values=values: values[name])]
+            best = [name for name, text in texts.items() if text == least]
+            parts.append(f"{listing(best)} {'has' if len(best) == 1 else 'have'} the lowest {measure} ({least})")
+    return f"Of {listing(list(tried))}, {listing(parts)}."
+
+
+def _carried_over(line: Line) -> str:
+    """Say how a map fares on attacks that it did not learn from (thesis, Table 3.3)."""
+    texts = []
+    for at in line.shares:
+        for name in line.others(compared=False):
+            found, whole = line.result(MAP, at, name), line.result(ALL, at, name)
+            if found is not None and whole is not None:
+                words = f"{share(found.accuracy.mean)} for {name} (all pixels: {share(whole.accuracy.mean)})"
+                texts.append((at, words))
+    if not texts:
+        return ""
+    at = min((value for value, _ in texts), key=lambda value: (abs(value - _THESIS_SHARE), value))
+    own = line.result(MAP, at)
+    ending = "" if own is None else f"; {share(own.accuracy.mean)} for {line.source} itself"
+    told = listing([words for value, words in texts if value == at])
+    return f"With {at:g} of the pixels, the map of {line.name} leaves of other attacks {told}{ending}."

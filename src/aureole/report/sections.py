@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from aureole.core.records import Record
 from aureole.report.aggregate import Group, data_of, split
-from aureole.report.layout import DASH, Block, Section, Style, Table, plain_table
+from aureole.report.layout import DASH, Block, Section, Style, Table, amount, plain_table
 
 
 def colours_of(records: Sequence[Record]) -> dict[str, int]:
@@ -31,13 +31,27 @@ def over_data(records: Sequence[Record], build: Callable[[list[Record], str], Bl
     Returns:
         The blocks, None where a data set has nothing to show.
     """
+    return [build(part, heading) for part, heading in headed(records)]
+
+
+def headed(records: Sequence[Record]) -> list[tuple[list[Record], str]]:
+    """Return the records of each data set with its heading, which is empty where there is one only."""
     parts = split(records)
     names = [data_of(part).name for part in parts]
     heads = [
-        name if names.count(name) == 1 else f"{name} ({data_of(part).fingerprint[:12]})"
+        name if names.count(name) == 1 else f"{name} ({_apart(part, parts)})"
         for name, part in zip(names, parts, strict=True)
     ]
-    return [build(part, head if len(parts) > 1 else "") for part, head in zip(parts, heads, strict=True)]
+    return [(part, head if len(parts) > 1 else "") for part, head in zip(parts, heads, strict=True)]
+
+
+def _apart(part: Sequence[Record], parts: Sequence[Sequence[Record]]) -> str:
+    """Return the fingerprint of data, and its size where the fingerprint alone does not tell it from others."""
+    data, others = data_of(part), [data_of(other) for other in parts]
+    text = data.fingerprint[:12]
+    if [other.fingerprint for other in others].count(data.fingerprint) == 1:
+        return text
+    return f"{text}, {amount(data.num_train)} training and {amount(data.num_test)} test images"
 
 
 def group_styles(groups: Sequence[Group], colours: dict[str, int]) -> dict[str, Style]:

@@ -1,4 +1,4 @@
-"""The table of methods and attacks for a terminal."""
+"""Tables for a terminal: methods and attacks, and refined attacks."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from aureole.core.records import Record
 from aureole.report.accuracies import accuracy_text
-from aureole.report.aggregate import attack_names, data_of, group_runs, split
-from aureole.report.layout import DASH, share
+from aureole.report.aggregate import Accuracy, Statistic, attack_names, data_of, group_runs, split
+from aureole.report.layout import DASH, number, share
+from aureole.report.refined_rows import ALL, FEWEST, MAP, Line, Result, lines_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,3 +50,86 @@ def text_table(records: Sequence[Record]) -> Table:
                 cells.append("\n".join(lines))
             table.add_row(*map(Text, cells))
     return table
+
+
+def refinement_tables(records: Sequence[Record]) -> list[Table]:
+    """Return refined attacks as tables, one a data set and victim: one row an attack and choice of pixels.
+
+    Args:
+        records: any records; those without refinements add nothing.
+
+    Returns:
+        Tables to print with rich. AdvAcc and DetAUC with their 95 % intervals, or, over several seeds, mean and sample
+        standard deviation; L2 over all images and over those that were fooled; milliseconds an image, attack and map.
+
+    Example:
+        >>> refinement_tables([])
+        []
+    """
+    return [_victim_table(part, victim, lines) for part in split(records) for victim, lines in lines_of(part).items()]
+
+
+def _victim_table(records: Sequence[Record], victim: str, lines: Sequence[Line]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=Text(f"{data_of(records).name}, {victim}"),
+        caption="share: most pixels; changed: those that differ; L2: of all images, of those fooled; ms: an image",
+        caption_justify="left",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+    )
+    for name in ("attack", "pixels", "share", "changed", "AdvAcc", "DetAUC", "L2 all", "fooled", "ms"):
+        justify = "left" if name in ("attack", "pixels") else "right"
+        table.add_column(Text(name), justify=justify, no_wrap=name not in ("pixels", "AdvAcc", "DetAUC"))
+    for line in lines:
+        for row in _refined(line):
+            table.add_row(*map(Text, row))
+        table.add_section()
+    return table
+
+
+def _refined(line: Line) -> list[list[str]]:
+    """Return the rows of a line: all pixels, each share with its rankings, the fewest, and the other attacks."""
+    rows = [_row(line.name, "all", "1", line.result(ALL))]
+    for at in line.shares:
+        rows += [_row(line.name, name, f"{at:g}", line.result(name, at)) for name in line.rankings(at)]
+    for at in line.shares:
+        for name in line.rankings(at):
+            if name == MAP or at == line.shares[0]:
+                learned = f"map of {at:g}" if name == MAP and len(line.shares) > 1 else name
+                rows.append(_row(line.name, learned, "least", line.result(name + FEWEST, at)))
+    for other in line.others(compared=False):
+        rows.append(_row(other, "all", "1", line.result(ALL, attack=other)))
+        rows += [_row(other, f"map of {line.name}", f"{at:g}", line.result(MAP, at, other)) for at in line.shares]
+    rows += [_row(other, "all", "1", line.result(ALL, attack=other)) for other in line.others(compared=True)]
+    return [row for row in rows if row]
+
+
+def _row(attack: str, pixels: str, most: str, result: Result | None) -> list[str]:
+    if result is None:
+        return []
+    changed = result.over("changed")
+    return [
+        attack, pixels, most, DASH if changed is None else share(changed.mean),
+        _with_interval(result.accuracy), _with_interval(result.detection),
+        *(_mean(value) for value in (result.over("l2"), result.over("l2_fooled"))), _mean(result.seconds, scale=1000.0),
+    ]  # fmt: skip
+
+
+def _mean(value: Statistic | None, *, scale: float = 1.0) -> str:
+    return DASH if value is None else number(scale * value.mean, 3)
+
+
+def _with_interval(value: Accuracy | None) -> str:
+    """Return an accuracy whose interval holds together where a line is broken."""
+    if value is None:
+        return DASH
+    if value.interval is None:
+        return share(value.mean) if value.spread is None else f"{share(value.mean)} ±{share(value.spread)}"
+    low, high = value.interval
+    return f"{share(value.mean)} {share(low)}\N{EN DASH}{share(high)}"

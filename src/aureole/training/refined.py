@@ -67,7 +67,7 @@ class Judge:
         seconds: float,
     ) -> RefinementRow:
         """Return what some adversarial images are worth."""
-        correct = self.predict(x_adv) == y
+        correct, changed = self.predict(x_adv) == y, changed_share(x, x_adv).double()
         l2 = (x_adv - x).flatten(1).norm(dim=1).double()
         fooled = ~correct & (self.predict(x) == y)
         found = self._detection(x, x_adv, y)
@@ -77,7 +77,8 @@ class Judge:
             share=share,
             num_examples=len(x),
             num_correct=int(correct.sum()),
-            changed=float(changed_share(x, x_adv).double().mean()),
+            changed=float(changed.mean()),
+            changed_fooled=float(changed[fooled].mean()) if bool(fooled.any()) else None,
             l2=float(l2.mean()),
             l2_fooled=float(l2[fooled].mean()) if bool(fooled.any()) else None,
             detection=None if found is None else found.auc,
