@@ -21,7 +21,7 @@ LEFT = {"all": 0, "map": 40, "size": 100, "gradient": 4, "random": 300}
 
 def row(attack="pgd", pixels="map", share=0.3, left=40, **changes):
     values = {
-        "changed": 0.25, "l2": 2.0, "l2_fooled": 2.5, "detection": 0.75, "detection_low": 0.625,
+        "changed": 0.25, "changed_fooled": 0.25, "l2": 2.0, "l2_fooled": 2.5, "detection": 0.75, "detection_low": 0.625,
         "detection_high": 0.875, "detection_pairs": 100, "source_seconds": 0.002, "seconds": 0.001,
     }  # fmt: skip
     return RefinementRow(
@@ -176,11 +176,14 @@ def test_detection_is_told_in_both_directions(refined, low, middle, high, words)
 
 
 def test_the_fewest_pixels_are_ranked(refined):
-    more = [row(pixels="map, fewest", share=1.0, changed=0.5), row(pixels="size, fewest", share=1.0, changed=0.125)]
+    more = [
+        row(pixels="map, fewest", share=1.0, changed_fooled=0.5),
+        row(pixels="size, fewest", share=1.0, changed_fooled=0.125),
+    ]
     record = refined(left={"all": 0, "map": 40, "size": 44}, more=more)
     assert findings(one_line(record))[3] == (
         "To change the class of an image, pgd needs 0.125 of its pixels along size and 0.500 along the map"
-        " (mean over all images; those that are wrong to begin with need none); DetAUC is then 0.750 (size)."
+        " (mean over the images that are right to begin with, and fooled); DetAUC is then 0.750 (size)."
     )
     rows = found([record], "As few pixels as suffice")
     assert [cells[:2] for cells in rows[1:]] == [["map pgd", "0.5"], ["size pgd", "0.125"]]

@@ -71,21 +71,28 @@ def rerun(arguments: Sequence[str]) -> None:
     folder = options.output or Path("runs") / f"rerun-{home.name}"
     if folder.resolve() == home:
         raise InputError(f"{folder} is the run to repeat: choose another --output")
-    after = _repeated(before, path, folder, quiet=options.quiet or options.json)
-    was = {e.attack: e for e in before.evaluations}
-    verdicts = {now.attack: _verdict(was.get(now.attack), now) for now in after.evaluations}
+    after = _repeated(before, path, home, folder, quiet=options.quiet or options.json)
+    was = _rows(before)
+    verdicts = {name: _verdict(was.get(name), now) for name, now in _rows(after).items()}
     summarise([after], folder, None, as_json=options.json, more={"verdicts": verdicts})
     if not options.json:
-        for now in after.evaluations:
-            say(f"{now.attack}: {now.accuracy:.4f} ({verdicts[now.attack]})")
+        for name, now in _rows(after).items():
+            say(f"{name}: {now.accuracy:.4f} ({verdicts[name]})")
 
 
-def _repeated(before: Any, path: str, folder: Path, *, quiet: bool) -> Any:
+def _rows(record: Any) -> dict[str, Any]:
+    """Return the accuracies of a record by name: of attacks, and of refined attacks."""
+    refined = {f"{row.attack}, {row.pixels}": row for row in record.refinement}
+    return {row.attack: row for row in record.evaluations} | refined
+
+
+def _repeated(before: Any, path: str, home: Path, folder: Path, *, quiet: bool) -> Any:
     """Return the record of a run that does what a record says."""
     from aureole.core.records import read_record
     from aureole.training.config import Training
     from aureole.training.evaluate import run_job
     from aureole.training.judge import Job
+    from aureole.training.refinement import Refinement
     from aureole.training.study import DiversityStudy
     from aureole.training.sweep import run_experiment, with_engine
 
@@ -93,14 +100,18 @@ def _repeated(before: Any, path: str, folder: Path, *, quiet: bool) -> Any:
     if isinstance(config, Job):
         run_job(replace(config, progress=not quiet), folder)
         return read_record(folder)
-    if not isinstance(config, Training | DiversityStudy):
+    if not isinstance(config, Training | DiversityStudy | Refinement):
         raise InputError(f"the record {path} holds no configuration of a run: repeat the run that wrote it")
+    if isinstance(config, Refinement):  # its victim is trained anew inside, or found where it was
+        where = "victim" if config.victim is not None else str((home / config.victim_folder).resolve())
+        config = replace(config, victim_folder=where)
     experiment = with_engine(config, progress=False) if quiet else config
     return run_experiment(experiment, folder, recipe=before.recipe)[-1]  # a study comes after its model
 
 
 def _verdict(was: Any, now: Any) -> str:
     """Compare an evaluation with the recorded one, which may since have been replaced by another."""
-    if was is None or (was.num_examples, was.settings) != (now.num_examples, now.settings):
+    settings = [(row.num_examples, getattr(row, "settings", None)) for row in (was, now) if row is not None]
+    if was is None or settings[0] != settings[1]:
         return "recorded under other settings"
     return "as recorded" if was.num_correct == now.num_correct else f"recorded {was.accuracy:.4f}"
