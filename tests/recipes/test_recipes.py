@@ -19,7 +19,7 @@ from aureole.models import ModelConfig
 from aureole.particles import InBall, Normal
 from aureole.recipes import RECIPES, find_recipe
 from aureole.training.config import SGD, Engine, Training
-from aureole.training.refinement import Refinement
+from aureole.training.refinement.run import Refinement
 from aureole.training.study import DiversityStudy
 from aureole.training.sweep import Experiment, Sweep, run_experiment
 

@@ -18,8 +18,8 @@ from aureole.refine import PVAR, Concrete, Detector, Marginal, Threshold
 from aureole.robust import TRADES, PGDTraining
 from aureole.training.config import Engine, Training
 from aureole.training.optimizers import RAdam
-from aureole.training.refinement import Refinement, run_refinement
-from aureole.training.sources import ForeignModel
+from aureole.training.refinement.run import Refinement, run_refinement
+from aureole.training.evaluation.sources import ForeignModel
 from aureole.training.sweep import Sweep, run_experiment, with_engine, with_seed
 
 CHAPTER_3 = [name for name in RECIPES if "-3." in name]

@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
         return 2
     except (MemoryError, RuntimeError) as error:
-        from aureole.training.judge import out_of_memory
+        from aureole.training.evaluation.judge import out_of_memory
 
         if not out_of_memory(error):
             raise

@@ -33,7 +33,7 @@ def configured(command: str, name: str, arguments: list[str]) -> Any:
     """Return what a recipe makes of the command line: its own options, then the fields of its run or of its engines."""
     from aureole.recipes import find_recipe
     from aureole.training.config import Engine, Training
-    from aureole.training.refinement import Refinement
+    from aureole.training.refinement.run import Refinement
     from aureole.training.sweep import Sweep, with_engine, with_seed
 
     recipe, prog = find_recipe(name), f"aureole {command} {name}"

@@ -17,9 +17,9 @@ from aureole.options import parse
 
 if TYPE_CHECKING:
     from aureole.core.records import Evaluation
-    from aureole.training.judge import Judged
-    from aureole.training.sources import ForeignModel
-    from aureole.training.trials import Changes
+    from aureole.training.evaluation.judge import Judged
+    from aureole.training.evaluation.sources import ForeignModel
+    from aureole.training.evaluation.trials import Changes
 
 _BALLS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2, "l1": L1}
 
@@ -73,7 +73,7 @@ class EvaluateOptions:
     @property
     def changes(self) -> Changes:
         """What this evaluation changes of a model's own plan."""
-        from aureole.training.trials import Changes
+        from aureole.training.evaluation.trials import Changes
 
         return Changes(
             attacks=self.attack,
@@ -91,7 +91,7 @@ class EvaluateOptions:
 
 def evaluate(arguments: Sequence[str]) -> None:
     """Attack trained models, and add the results to their records."""
-    from aureole.training.judge import forget
+    from aureole.training.evaluation.judge import forget
     from aureole.training.run import check_names
 
     path, options = _read(arguments)
@@ -133,8 +133,8 @@ def _read(arguments: Sequence[str]) -> tuple[Path | None, EvaluateOptions]:
 def _evaluations(path: Path | None, options: EvaluateOptions) -> Any:
     """Yield the folder and the outcome of each evaluation, one after the other."""
     from aureole.core.records import find_records
-    from aureole.training.evaluate import evaluate_model, evaluate_run
-    from aureole.training.trials import default_plan
+    from aureole.training.evaluation.evaluate import evaluate_model, evaluate_run
+    from aureole.training.evaluation.trials import default_plan
 
     if path is None:
         source = _source(options)
@@ -157,7 +157,7 @@ def _radius(options: EvaluateOptions) -> tuple[float]:
 
 def _source(options: EvaluateOptions) -> ForeignModel:
     from aureole.data import Data
-    from aureole.training.sources import ForeignModel
+    from aureole.training.evaluation.sources import ForeignModel
 
     if options.model is None or options.data is None:
         raise InputError("--model needs --data: digits, a folder, an .npz file, or a name on the hub")

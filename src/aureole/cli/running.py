@@ -90,9 +90,9 @@ def _repeated(before: Any, path: str, home: Path, folder: Path, *, quiet: bool) 
     """Return the record of a run that does what a record says."""
     from aureole.core.records import read_record
     from aureole.training.config import Training
-    from aureole.training.evaluate import run_job
-    from aureole.training.judge import Job
-    from aureole.training.refinement import Refinement
+    from aureole.training.evaluation.evaluate import run_job
+    from aureole.training.evaluation.judge import Job
+    from aureole.training.refinement.run import Refinement
     from aureole.training.study import DiversityStudy
     from aureole.training.sweep import run_experiment, with_engine
 

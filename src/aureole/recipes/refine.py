@@ -17,8 +17,8 @@ from aureole.models import ModelConfig
 from aureole.recipes.settings import THREATS, Scale, method, training
 from aureole.refine import PVAR, Concrete, Marginal, Selection, Threshold
 from aureole.training.config import SGD, Evaluation, Training
-from aureole.training.refinement import LEARNER, Refinement
-from aureole.training.sources import ForeignModel
+from aureole.training.evaluation.sources import ForeignModel
+from aureole.training.refinement.run import LEARNER, Refinement
 
 Setting = Literal["digits", "mnist", "cifar10", "fundus", "imagenet"]
 SELECTIONS: Mapping[str, Selection] = {"concrete": Concrete(), "marginal": Marginal(), "threshold": Threshold()}

@@ -10,7 +10,7 @@ from aureole.attacks.sparse import JSMA, CornerSearch, SparseFool
 from aureole.recipes.refine import Case, case, defended, refinement
 from aureole.recipes.settings import Scale
 from aureole.training.config import Training
-from aureole.training.sources import ForeignModel
+from aureole.training.evaluation.sources import ForeignModel
 from aureole.training.sweep import Experiment, Sweep
 
 Setting = Literal["mnist", "cifar10"]

@@ -14,11 +14,11 @@ from aureole.core.config import to_values
 from aureole.core.errors import InputError
 from aureole.core.records import DataRecord, Record, environment, git_commit, read_record, write_record
 from aureole.training.config import Evaluation, Training
-from aureole.training.evaluate import describe_device, run_attacks
+from aureole.training.evaluation.evaluate import describe_device, run_attacks
+from aureole.training.evaluation.judge import forget
+from aureole.training.evaluation.sources import judged_images
+from aureole.training.evaluation.trials import check_radius
 from aureole.training.fit import claim_folder, fit
-from aureole.training.judge import forget
-from aureole.training.sources import judged_images
-from aureole.training.trials import check_radius
 
 
 def run_training(config: Training, folder: Path, *, recipe: str = "") -> Record:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aureole.core.records import Record
 from aureole.training.config import Training
-from aureole.training.refinement import Refinement, run_refinement
+from aureole.training.refinement.run import Refinement, run_refinement
 from aureole.training.run import check_names, run_training
 from aureole.training.study import DiversityStudy, run_study
 

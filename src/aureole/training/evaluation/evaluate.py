@@ -16,11 +16,11 @@ from aureole.core.errors import InputError
 from aureole.core.records import RECORD_NAME, DataRecord, Record, environment, git_commit, read_record, write_record
 from aureole.metrics import model_fingerprint
 from aureole.training.config import Evaluation, Training
+from aureole.training.evaluation.judge import Job, Judged, forget, judge
+from aureole.training.evaluation.notes import rising
+from aureole.training.evaluation.sources import ForeignModel, Subject, TrainedRun, subject
+from aureole.training.evaluation.trials import WORST_CASE, Changes, plans, trials
 from aureole.training.fit import load_model
-from aureole.training.judge import Job, Judged, forget, judge
-from aureole.training.notes import rising
-from aureole.training.sources import ForeignModel, Subject, TrainedRun, subject
-from aureole.training.trials import WORST_CASE, Changes, plans, trials
 
 
 def describe_device(accelerator: str, devices: int) -> str:
@@ -43,7 +43,7 @@ def run_attacks(network: nn.Module, config: Training, plan: Evaluation, folder: 
         One row an attack, what makes them hard to believe, and the number of images used.
 
     Raises:
-        InputError: as :func:`aureole.training.judge.judge`.
+        InputError: as :func:`aureole.training.evaluation.judge.judge`.
     """
     judged = subject(config.title, network, config.data, plan, accelerator=config.engine.accelerator)
     job = Job(
@@ -63,7 +63,7 @@ def evaluate_run(folder: Path, changes: Changes, *, keep: bool = False) -> Judge
     Args:
         folder: the run's folder; or that of an evaluation of a user's model, which is then evaluated further.
         changes: what differs from the run's own plan.
-        keep: what is decided, until :func:`~aureole.training.judge.forget`: the run is one of several.
+        keep: what is decided, until :func:`~aureole.training.evaluation.judge.forget`: the run is one of several.
 
     Returns:
         The new rows, natural accuracy first, and what makes them hard to believe. They replace those of the same name

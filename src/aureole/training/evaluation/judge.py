@@ -25,10 +25,10 @@ from aureole.core.random import Streams, mix_seed
 from aureole.data import BatchLoader
 from aureole.metrics import FileJournal, Outcomes, OutcomeTable, evaluate, model_fingerprint
 from aureole.training.config import Evaluation
-from aureole.training.notes import merged
-from aureole.training.progress import Bars
-from aureole.training.sources import ForeignModel, Subject, TrainedRun
-from aureole.training.trials import WORST_CASE, Trial, at_radius, check_radius, reaches_one_picture
+from aureole.training.evaluation.notes import merged
+from aureole.training.evaluation.progress import Bars
+from aureole.training.evaluation.sources import ForeignModel, Subject, TrainedRun
+from aureole.training.evaluation.trials import WORST_CASE, Trial, at_radius, check_radius, reaches_one_picture
 
 JOURNALS = "journal"
 
@@ -107,7 +107,7 @@ def judge(job: Job, subject: Subject, folder: Path) -> Judged:
         rows = [_row("natural", natural, time.perf_counter() - clock, {"seed": job.plan.seed})]
         table = OutcomeTable.of(natural, about=_about(subject))
         if job.devices > 1 and job.trials:
-            from aureole.training.processes import share
+            from aureole.training.evaluation.processes import share
 
             share(job, folder, bars, len(subject.images))
         notes = list[str]()

@@ -23,12 +23,12 @@ from aureole.core.records import RefinementRow, read_record
 from aureole.data import Data
 from aureole.models import ModelConfig
 from aureole.refine import PVAR, Detector, Marginal
-from aureole.training.attacked import attacked, pixels
 from aureole.training.config import SGD, Engine, Evaluation, Training
+from aureole.training.evaluation.sources import ForeignModel
 from aureole.training.fit import WEIGHTS, load_model
 from aureole.training.optimizers import RAdam
-from aureole.training.refinement import LEARNER, Refinement, run_refinement
-from aureole.training.sources import ForeignModel
+from aureole.training.refinement.attacked import attacked, pixels
+from aureole.training.refinement.run import LEARNER, Refinement, run_refinement
 
 ENGINE = Engine(progress=False, accelerator="cpu")
 TINY = Refinement(
@@ -162,8 +162,8 @@ def test_other_weights_are_attacked_anew(finished: Path, tmp_path: Path) -> None
 SCRIPT = """
 import os, signal, sys
 import aureole.training.module as module
-from aureole.training.refinement import run_refinement
-from tests.training.test_refinement import TINY
+from aureole.training.refinement.run import run_refinement
+from tests.training.refinement.test_refinement import TINY
 steps, step = [], module.TrainingModule.training_step
 def deadly(self, batch, batch_idx):
     if isinstance(self.config.method, type(TINY.refiner.method)):
@@ -179,7 +179,7 @@ run_refinement(TINY, Path(sys.argv[1]))
 
 def test_a_killed_run_resumes_to_the_same_map(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(folder)], env=environment, capture_output=True, check=False
     )

@@ -30,14 +30,14 @@ from aureole.core.records import (
 from aureole.data import Splits
 from aureole.models import ModelConfig
 from aureole.refine import PVAR, Detector, StoredSource
-from aureole.training.attacked import Attacked, attacked
 from aureole.training.config import Training
-from aureole.training.evaluate import describe_device
+from aureole.training.evaluation.evaluate import describe_device
+from aureole.training.evaluation.sources import ForeignModel, check_fit
 from aureole.training.fit import claim_folder, fit, load_model
 from aureole.training.optimizers import RAdam
-from aureole.training.refined import Judge, measure, write_pairs
+from aureole.training.refinement.attacked import Attacked, attacked
+from aureole.training.refinement.measure import Judge, measure, write_pairs
 from aureole.training.run import run_training
-from aureole.training.sources import ForeignModel, check_fit
 
 #: The settings of thesis 3.4.2.
 LEARNER = Training(

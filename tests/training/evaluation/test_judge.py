@@ -17,13 +17,13 @@ from aureole.attacks.base import Attack
 from aureole.core.journal import Decided, Journal
 from aureole.core.records import Evaluation
 from aureole.metrics.evaluation import Known
-from aureole.training import processes
 from aureole.training.config import Training
-from aureole.training.judge import Job, Judged, batches, bounded, forget, journal_of, judge, memory_errors
-from aureole.training.progress import Bars
-from aureole.training.sources import Subject, TrainedRun
-from aureole.training.trials import Trial
-from aureole.training.worker import work
+from aureole.training.evaluation import processes
+from aureole.training.evaluation.judge import Job, Judged, batches, bounded, forget, journal_of, judge, memory_errors
+from aureole.training.evaluation.progress import Bars
+from aureole.training.evaluation.sources import Subject, TrainedRun
+from aureole.training.evaluation.trials import Trial
+from aureole.training.evaluation.worker import work
 
 
 def timeless(rows: list[Evaluation]) -> list[Evaluation]:

@@ -30,7 +30,7 @@ from aureole.refine import (
     top_pixels,
 )
 from aureole.refine.detector import Reference
-from aureole.training.attacked import Attacked
+from aureole.training.refinement.attacked import Attacked
 
 _BATCH = 100
 _TIMED = 50  # images that the time of a refinement is taken from, one by one

@@ -1,4 +1,4 @@
-"""``python -m aureole.training.worker FOLDER RANK WORLD_SIZE``: one of the processes that share an evaluation.
+"""``python -m aureole.training.evaluation.worker FOLDER RANK WORLD_SIZE``: one of the processes of an evaluation.
 
 The job comes as JSON on standard input; how far it is goes out on standard output, a JSON object a line. The outcomes
 are in the journals.
@@ -19,7 +19,7 @@ from aureole.core.config import from_values
 from aureole.core.errors import InputError
 from aureole.core.journal import Journal
 from aureole.metrics import FileJournal
-from aureole.training.judge import Job, attack_points, device_of, journal_of, key_of, memory_errors
+from aureole.training.evaluation.judge import Job, attack_points, device_of, journal_of, key_of, memory_errors
 
 Say = Callable[[dict[str, Any]], None]
 

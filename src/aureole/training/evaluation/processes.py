@@ -16,16 +16,16 @@ import torch
 
 from aureole.core.config import to_values
 from aureole.core.errors import InputError
-from aureole.training.progress import Bars
+from aureole.training.evaluation.progress import Bars
 
-COMMAND = ("-m", "aureole.training.worker")
+COMMAND = ("-m", "aureole.training.evaluation.worker")
 
 
 def share(job: Any, folder: Path, bars: Bars, num_images: int) -> None:
     """Let processes attack the points: process r of n those whose number is r modulo n.
 
     Args:
-        job: the :class:`~aureole.training.judge.Job`.
+        job: the :class:`~aureole.training.evaluation.judge.Job`.
         folder: of the run, where the journals lie.
         bars: hear how far the processes are.
         num_images: in all; there are at most as many processes.

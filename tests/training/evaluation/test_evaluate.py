@@ -11,10 +11,10 @@ import pytest
 
 from aureole import L2, InputError
 from aureole.core.records import Evaluation, read_record, write_record
-from aureole.training import judge as judging
-from aureole.training.evaluate import evaluate_run
-from aureole.training.notes import merged, rising
-from aureole.training.trials import Changes
+from aureole.training.evaluation import judge as judging
+from aureole.training.evaluation.evaluate import evaluate_run
+from aureole.training.evaluation.notes import merged, rising
+from aureole.training.evaluation.trials import Changes
 
 
 def change(**changes: Any) -> Changes:
