@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -17,9 +18,9 @@ from aureole.recipes.refine import Victim, case, defended
 from aureole.refine import PVAR, Concrete, Detector, Marginal, Threshold
 from aureole.robust import TRADES, PGDTraining
 from aureole.training.config import Engine, Training
+from aureole.training.evaluation.sources import ForeignModel
 from aureole.training.optimizers import RAdam
 from aureole.training.refinement.run import Refinement, run_refinement
-from aureole.training.evaluation.sources import ForeignModel
 from aureole.training.sweep import Sweep, run_experiment, with_engine, with_seed
 
 CHAPTER_3 = [name for name in RECIPES if "-3." in name]
@@ -202,3 +203,16 @@ def test_engine_and_seed_reach_the_map_and_the_victim() -> None:
     seeded = with_seed(run, 3)
     assert isinstance(seeded, Refinement)
     assert seeded.refiner.seed == 3
+
+
+@pytest.mark.parametrize("setting", ["mnist", "cifar10"])
+def test_a_cheap_run_says_what_it_does(setting: Literal["mnist", "cifar10"]) -> None:
+    found = case(setting, "small")
+    assert isinstance(found.victim, Training)
+    for run in (found.victim, found.learner):
+        assert run.data.num_train is not None
+        reason = found.reason if run is found.learner else run.proxy_reason
+        assert f"{run.data.num_train:,}" in reason
+        assert f"{run.epochs} " in reason
+    assert f"the first {found.num_examples:,} test images" in found.reason
+    assert case(setting, "paper").victim.proxy_reason == ""  # pyright: ignore[reportAttributeAccessIssue]

@@ -91,6 +91,7 @@ def _mnist(scale: Scale, data: str | None) -> Case:
         optimizer=SGD(learning_rate=0.05, schedule="cosine"),
         epochs=6,
         evaluation=replace(victim.evaluation, attacks=()),
+        proxy_reason="10,000 of 59,000 training images, 6 epochs at a falling rate, the first 1,000 test images",
     )
     return Case(
         victim=victim,
@@ -122,6 +123,7 @@ def _cifar10(scale: Scale, data: str | None) -> Case:
         optimizer=SGD(learning_rate=0.1, weight_decay=5e-4, schedule="cosine"),
         epochs=6,
         evaluation=replace(victim.evaluation, num_examples=500),
+        proxy_reason="10,000 of 49,000 training images, 6 of 100 epochs, the first 500 test images",
     )
     return Case(
         victim=victim,
