@@ -120,7 +120,7 @@ def test_no_pass_is_spent_on_a_decided_point() -> None:
 def test_a_full_batch_is_refilled() -> None:
     model = Seen()
     pool(Down(1), model, max_batch=4).run()
-    assert model.batches[:3] == [4, 4, 4] or min(model.batches[:4]) >= 3
+    assert model.batches == [4, 4, 4, 4, 4, 4, 3, 2]  # refilled where a row is free, until no point is left
     assert sum(model.batches) < 3 * NUM
 
 
@@ -144,7 +144,7 @@ def test_the_journal_hears_of_each_point_once_and_what_it_recalls_is_not_attacke
     assert again.total == NUM - 2
     assert again.decided.keys() == {100 + i for i in range(1, 10)}
     assert resumed[0].tolist() == [0.125, 0.125]
-    assert torch.equal(resumed[1:], result[1:]) or fallen(resumed[1:10]) == fallen(result[1:10])
+    assert torch.equal(resumed[1:10], result[1:10])
     assert model.batches[0] == NUM - 2
 
 
