@@ -128,6 +128,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(killed: Killed, name: str)
     assert got.history == wanted.history
     assert [row["epoch"] for row in got.history] == [1, 2, 3]
     assert len(got.seconds_per_epoch) == 3
+    assert all(0 < seconds < 60 for seconds in got.seconds_per_epoch)  # the clock is taken up, too
     assert [(e.attack, e.num_correct) for e in got.evaluations] == [
         (e.attack, e.num_correct) for e in wanted.evaluations
     ]

@@ -89,7 +89,8 @@ class TrainingModule(LightningModule):
         return batch
 
     def on_train_start(self) -> None:
-        """Leave a run alone that had stopped when its last checkpoint was written."""
+        """Start the clock, also in mid-epoch; leave a run alone that had stopped at its last checkpoint."""
+        self._tick = time.perf_counter()
         self.trainer.should_stop = bool(self.history) and self._has_converged()
 
     def on_train_epoch_start(self) -> None:

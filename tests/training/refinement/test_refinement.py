@@ -193,6 +193,7 @@ def test_a_killed_run_resumes_to_the_same_map(finished: Path, tmp_path: Path) ->
         [replace(r, seconds=0.0, source_seconds=0.0) for r in read_record(p).refinement] for p in (finished, folder)
     ]
     assert rows[0] == rows[1]
+    assert all(0 < seconds < 60 for seconds in read_record(folder).seconds_per_epoch)  # the clock was taken up, too
 
 
 def test_a_model_of_the_users_own(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
