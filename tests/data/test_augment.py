@@ -7,7 +7,7 @@ import torch
 
 from aureole.core.errors import InputError
 from aureole.core.random import Streams
-from aureole.data import RandomCrop, RandomHorizontalFlip
+from aureole.data import GaussianNoise, RandomCrop, RandomHorizontalFlip, RandomTranslation
 
 
 def streams(indices, seed=0):
@@ -56,7 +56,9 @@ def test_flip_with_certain_probabilities(images):
     assert torch.equal(RandomHorizontalFlip(1.0)(x, streams(range(50))), x.flip(3))
 
 
-@pytest.mark.parametrize("augment", [RandomCrop(padding=3), RandomHorizontalFlip()])
+@pytest.mark.parametrize(
+    "augment", [RandomCrop(padding=3), RandomHorizontalFlip(), RandomTranslation(), GaussianNoise()]
+)
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_an_image_does_not_depend_on_its_batch(images, augment, dtype):
     x = images.images.to(dtype)
@@ -75,3 +77,58 @@ def test_impossible_settings_are_refused():
         RandomCrop(padding=-1)
     with pytest.raises(InputError, match=r"probability must be in \[0, 1\]; got 2.0"):
         RandomHorizontalFlip(2.0)
+
+
+def reference_shift(image, down, right, border):
+    height, width = image.shape[1:]
+
+    def source(place, size):
+        if border == "reflect":
+            place = abs(place)
+            place = 2 * (size - 1) - place if place >= size else place
+        return min(max(place, 0), size - 1) if border != "zero" else place
+
+    out = torch.zeros_like(image)
+    for row in range(height):
+        for column in range(width):
+            i, j = source(row - down, height), source(column - right, width)
+            if 0 <= i < height and 0 <= j < width:
+                out[:, row, column] = image[:, i, j]
+    return out
+
+
+@pytest.mark.parametrize("border", ["zero", "edge", "reflect"])
+def test_translation_equals_a_loop_over_pixels(images, border):
+    x = images.images[:20]
+    out = RandomTranslation(2, border=border)(x, streams(range(20)))
+    shifts = ((streams(range(20)).uniform((20, 2)) * 5).long() - 2).tolist()
+    assert len({tuple(shift) for shift in shifts}) > 8
+    for image, shifted, (down, right) in zip(x, out, shifts, strict=True):
+        assert torch.equal(shifted, reference_shift(image, down, right, border))
+
+
+def test_translation_further_than_the_image_is_wide(images):
+    x = images.images[:, :, :2, :2]
+    for border in ("zero", "edge", "reflect"):
+        assert RandomTranslation(9, border=border)(x, streams(range(50))).shape == x.shape
+
+
+def test_noise_has_its_spread_and_is_cut(images):
+    grey = torch.full((200, 1, 16, 16), 128, dtype=torch.uint8)
+    change = (GaussianNoise(0.15)(grey, streams(range(200))).double() - 128) / 255
+    assert abs(float(change.mean())) < 0.005
+    assert abs(float(change.std()) - 0.15) < 0.003
+    floats = GaussianNoise(0.15)(grey / 255, streams(range(200)))
+    assert float((floats - grey / 255 - change.float()).abs().max()) <= 0.5001 / 255
+    white = GaussianNoise(0.3)(torch.full_like(grey, 255), streams(range(200)))
+    assert 0.4 < (white == 255).double().mean() < 0.6
+    assert torch.equal(GaussianNoise(0.0)(images.images, streams(range(50))), images.images)
+
+
+def test_impossible_shifts_and_noise_are_refused():
+    with pytest.raises(InputError, match="max_shift must be at least 0; got -1"):
+        RandomTranslation(-1)
+    with pytest.raises(InputError, match="unknown border 'mirror'"):
+        RandomTranslation(border="mirror")
+    with pytest.raises(InputError, match=r"std must be at least 0; got -0\.1"):
+        GaussianNoise(-0.1)

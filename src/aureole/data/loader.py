@@ -7,39 +7,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from aureole.core.errors import InputError
 from aureole.core.method import Batch
 from aureole.core.random import Streams, mix_seed
 from aureole.data.augment import Augment
 from aureole.data.images import Images
+from aureole.data.passes import Passes, check_processes, fetch, to_unit
 from aureole.data.stratify import permutation
-from aureole.data.streamed import ImageSet, Streamed
-
-
-class _Batches(Dataset["Tensor | InputError"]):
-    """The batches of a pass over images that are read on demand; workers take one batch each."""
-
-    def __init__(self, images: Streamed, indices: Sequence[Tensor]) -> None:
-        self.images = images
-        self.indices = indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, step: int) -> Tensor | InputError:
-        try:
-            return self.images.batch(self.indices[step])
-        except InputError as error:
-            # Raised from a worker, it would arrive with a traceback in its message.
-            return error
+from aureole.data.streamed import ImageSet
 
 
 @dataclass(eq=False, repr=False)
-class BatchLoader:
+class BatchLoader(Passes):
     """Iterate over batches: one pass an epoch, each with its own order.
 
     Images in memory are copied to the device once, as uint8; others are read by worker processes. Over several
@@ -87,7 +69,7 @@ class BatchLoader:
     num_workers: int = 0
 
     def __post_init__(self) -> None:
-        _check_processes(self.batch_size, self.rank, self.world_size)
+        check_processes(self.batch_size, self.rank, self.world_size)
         count = len(self.images)
         full, partial = divmod(count, self.batch_size)
         keep_partial = partial > 0 and not self.drop_last and partial % self.world_size == 0
@@ -101,43 +83,16 @@ class BatchLoader:
         self._labels = self.images.labels.to(self.device)
         if isinstance(self.images, Images):
             self.images = replace(self.images, images=self.images.images.to(self.device), labels=self._labels)
-        self._epoch = 0
-        self._start = 0
-        self._step = 0
 
     def __len__(self) -> int:
         """Return the number of batches in a whole epoch."""
         return math.ceil(self._num_examples / self.batch_size)
 
-    def __iter__(self) -> Iterator[Batch]:
-        epoch, start = self._epoch, self._start
-        self._start = 0
+    def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
         shares = self._shares(epoch)[start:]
-        for step, (index, pixels) in enumerate(zip(shares, self._fetch(shares), strict=True), start):
-            self._count(epoch, step + 1)
-            yield self._batch(epoch, step, index.to(self.device), pixels)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Let the next pass be that of ``epoch``, from its beginning; without effect if it is already its turn."""
-        if epoch != self._epoch:
-            self._epoch, self._start, self._step = epoch, 0, 0
-
-    def state_dict(self) -> dict[str, int]:
-        """Return the epoch, and how many of its batches were handed out."""
-        return {"epoch": self._epoch, "step": self._step}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Let the next pass hand out the batches that remained when ``state`` was taken."""
-        if not 0 <= state["step"] < len(self):
-            raise InputError(
-                f"step must be 0 to {len(self) - 1} with batches of {self.batch_size}; got {state['step']}"
-            )
-        self._epoch = state["epoch"]
-        self._start = self._step = state["step"]
-
-    def _count(self, epoch: int, handed_out: int) -> None:
-        done = handed_out == len(self)
-        self._epoch, self._step = (epoch + 1, 0) if done else (epoch, handed_out)
+        pixels = fetch(self.images, shares, torch.device(self.device), self.num_workers)
+        for step, (index, share) in enumerate(zip(shares, pixels, strict=True), start):
+            yield self._batch(epoch, step, index.to(self.device), share)
 
     def _shares(self, epoch: int) -> list[Int64[Tensor, " share"]]:
         """Return this process's share of each global batch of an epoch."""
@@ -148,33 +103,9 @@ class BatchLoader:
         batches = order[: self._num_examples].split(self.batch_size)
         return [batch.view(self.world_size, -1)[self.rank] for batch in batches]
 
-    def _fetch(self, shares: Sequence[Tensor]) -> Iterator[UInt8[Tensor, "share channels height width"]]:
-        """Yield the images of each share: gathered on the device, or read by workers."""
-        images, device = self.images, torch.device(self.device)
-        if isinstance(images, Images):
-            return (images.batch(share) for share in shares)
-        pin = device.type == "cuda"
-        reader = DataLoader(_Batches(images, shares), batch_size=None, num_workers=self.num_workers, pin_memory=pin)
-        return (_unwrap(pixels).to(device, non_blocking=pin) for pixels in reader)
-
     def _batch(self, epoch: int, step: int, index: Tensor, pixels: Tensor) -> Batch:
         streams = Streams.of(mix_seed(self.seed, 1, epoch), index)
         for augment in self.augment:
             pixels = augment(pixels, streams)
-        x = pixels.float().div_(255).contiguous(memory_format=self.memory_format)
+        x = to_unit(pixels, self.memory_format)
         return Batch(x=x, y=self._labels[index], index=index, epoch=epoch, step=step, streams=streams)
-
-
-def _unwrap(pixels: Tensor | InputError) -> Tensor:
-    if isinstance(pixels, InputError):
-        raise pixels
-    return pixels
-
-
-def _check_processes(batch_size: int, rank: int, world_size: int) -> None:
-    if world_size < 1 or not 0 <= rank < world_size:
-        raise InputError(f"rank must be 0 to world_size - 1; got rank {rank} of {world_size}")
-    if batch_size < 1 or batch_size % world_size:
-        raise InputError(
-            f"batch_size counts the images of all {world_size} processes and must be a multiple of it; got {batch_size}"
-        )

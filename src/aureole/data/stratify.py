@@ -39,12 +39,46 @@ def stratified(
         >>> (chosen < 4).sum().item(), len(rest)
         (2, 3)
     """
+    order, rank, counts = _ranks(labels, seed)
+    key = (rank + 0.5) / counts[labels].double()
+    ranked = order[key[order].argsort(stable=True)]
+    return ranked[:count].sort().values, ranked[count:].sort().values
+
+
+def balanced(
+    labels: Int64[Tensor, " n"], count: int, seed: int
+) -> tuple[Int64[Tensor, " count"], Int64[Tensor, " rest"]]:
+    """Choose ``count`` examples at random, equally many of every class, to within one.
+
+    In a random order, the r-th example of its class gets the key r; the smallest keys win. So a smaller choice with the
+    same seed is a part of a larger one, and a class that has too few examples gives all that it has.
+
+    Args:
+        labels: class of each example.
+        count: how many to choose, from 0 to n.
+        seed: of the choice.
+
+    Returns:
+        The chosen indices and the others, each in ascending order.
+
+    Example:
+        >>> chosen, rest = balanced(torch.tensor([0, 0, 0, 0, 1, 1]), 4, seed=0)
+        >>> (chosen < 4).sum().item(), len(rest)
+        (2, 2)
+    """
+    order, rank, _ = _ranks(labels, seed)
+    ranked = order[rank[order].argsort(stable=True)]
+    return ranked[:count].sort().values, ranked[count:].sort().values
+
+
+def _ranks(
+    labels: Int64[Tensor, " n"], seed: int
+) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"], Int64[Tensor, " classes"]]:
+    """Return a random order, the place of each example in that order among its class, and the size of each class."""
     order = permutation(len(labels), seed)
     by_class = order[labels[order].argsort(stable=True)]
     counts = labels.bincount()
     starts = counts.cumsum(0) - counts
-    classes = labels[by_class]
-    key = torch.empty(len(labels), dtype=torch.float64)
-    key[by_class] = (torch.arange(len(labels)) - starts[classes] + 0.5) / counts[classes].double()
-    ranked = order[key[order].argsort(stable=True)]
-    return ranked[:count].sort().values, ranked[count:].sort().values
+    rank = torch.empty_like(labels)
+    rank[by_class] = torch.arange(len(labels)) - starts[labels[by_class]]
+    return order, rank, counts
