@@ -39,8 +39,8 @@ def save_pairs(folder, **changes):
 def refined(make_record):
     def make(attack="pgd", share=0.3, seed=0, victim="victim"):
         row = RefinementRow(
-            attack=attack, pixels="map", share=share, num_examples=9, num_correct=1, changed=0.25, changed_fooled=0.25, l2=1.0,
-            l2_fooled=1.0, detection=None, detection_low=None, detection_high=None, detection_pairs=0,
+            attack=attack, pixels="map", share=share, num_examples=9, num_correct=1, changed=0.25, changed_fooled=0.25,
+            l2=1.0, l2_fooled=1.0, detection=None, detection_low=None, detection_high=None, detection_pairs=0,
             source_seconds=0.1, seconds=0.1,
         )  # fmt: skip
         config = {"refiner": {"method": {"share": share}}, "victim_folder": victim, "sources": {attack: {}}}

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from aureole import ADTEXPAM, InputError, Linf
 from aureole.core.config import to_values
 from aureole.core.records import Record
-from aureole.data import Data
+from aureole.data import Data, FewLabels
 from aureole.models import ModelConfig
 from aureole.training.config import SGD, Training
 from aureole.training.fit import CHECKPOINT, WEIGHTS
@@ -42,6 +42,7 @@ CASES = {
     "in mid-epoch, averaged weights": Case("average", ALWAYS, (5,)),
     "in mid-epoch, dropout": Case("dropout", ALWAYS, (5,)),
     "in mid-epoch, parts of the method": Case("parts", ALWAYS, (5,)),
+    "in mid-epoch, few labels": Case("few labels", ALWAYS, (5,)),
     "at the first step of an epoch": Case("batch-norm", ALWAYS, (4,)),
     "in mid-epoch, checkpoints at the ends alone": Case("batch-norm", NEVER, (5,)),
     "averaged weights, checkpoints at the ends alone": Case("average", NEVER, (8,)),
@@ -65,6 +66,13 @@ def _configurations(tiny: Callable[..., Training], folder: Path) -> dict[str, Tr
             data=Data(source=str(folder / "pictures.npz"), num_train=48, num_validation=8),
             model=ModelConfig(name="small-cnn"),
             evaluation=replace(base.evaluation, num_examples=10),
+        ),
+        "few labels": tiny(
+            data=FewLabels(num_labelled=30, num_validation=20),
+            batch_size=15,
+            unlabelled_batch_size=20,
+            steps_per_epoch=3,
+            views="digits",
         ),
         "parts": tiny(method=ADTEXPAM(ball=Linf(0.15), width=8), optimizer=SGD(schedule="cosine")),
     }

@@ -93,6 +93,7 @@ class Method(ABC):
 
     Attributes:
         title: what the field calls the method.
+        views: of the unlabelled images, such as ``"weak"`` and ``"strong"``, where it learns from any.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
@@ -102,6 +103,7 @@ class Method(ABC):
     """
 
     title: ClassVar[str]
+    views: ClassVar[tuple[str, ...]] = ()
 
     @property
     def num_particles(self) -> int | None:

@@ -31,13 +31,17 @@ RECORD_NAME = "record.json"
 
 @dataclass(frozen=True, kw_only=True)
 class DataRecord:
-    """Which data a run saw: name, content fingerprint, and the number of examples in each part."""
+    """Which data a run saw: name, content fingerprint, and the number of examples in each part.
+
+    ``labelled_index`` names the labelled images by their places in the training files, where only a few have labels.
+    """
 
     name: str
     fingerprint: str
     num_train: int
     num_validation: int
     num_test: int
+    labelled_index: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +182,8 @@ def read_record(path: Path) -> Record:
         got = shorten(values["schema"])
         raise InputError(f"{path} has schema {got}; this version reads {SCHEMA}: use the version that wrote it")
     values.setdefault("refinement", [])
+    if isinstance(values.get("data"), dict):
+        values["data"].setdefault("labelled_index", [])
     _fill_in(values.get("evaluations"))
     try:
         return from_values(Record, values)

@@ -83,6 +83,9 @@ class Training:
         epochs: passes over the training set, at most.
         patience: stop when the training loss has not fallen below its least for so many epochs; None never stops early.
         batch_size: images in a batch, over all devices.
+        unlabelled_batch_size: unlabelled images beside each batch, over all devices, where the data has few labels.
+        steps_per_epoch: batches of an epoch there; None for one pass over the unlabelled images.
+        views: what augments the images there: ``"digits"`` shifts, ``"photos"`` shifts and mirrors.
         augment: ``"crop-flip"`` pads by 4, crops, and mirrors at random.
         clip_norm: largest norm of the gradient; None for no clipping.
         ema_decay: decay of the moving average of the weights, which is then what is evaluated; None for no average.
@@ -101,6 +104,9 @@ class Training:
     epochs: int = 10
     patience: int | None = None
     batch_size: int = 100
+    unlabelled_batch_size: int = 128
+    steps_per_epoch: int | None = None
+    views: Literal["digits", "photos"] = "photos"
     augment: Literal["none", "crop-flip"] = "none"
     clip_norm: float | None = None
     ema_decay: float | None = None
@@ -112,7 +118,7 @@ class Training:
     proxy_reason: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "unlabelled_batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1; got {getattr(self, name)}")
         if self.patience is not None and self.patience < 1:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from aureole.core.method import Batch
 from aureole.core.random import mix_seed
-from aureole.data import BatchLoader, RandomCrop, RandomHorizontalFlip, Splits
+from aureole.data import BatchLoader, FewLabelsSplits, RandomCrop, RandomHorizontalFlip, Splits, TwoStreams
+from aureole.data.passes import Passes
 from aureole.training.config import Training
 
 _AUGMENT = {"none": (), "crop-flip": (RandomCrop(4), RandomHorizontalFlip())}
@@ -76,9 +77,25 @@ class TrainingModule(LightningModule):
             memory_format=torch.channels_last if channels_last else torch.contiguous_format,
         )
 
-    def train_dataloader(self) -> BatchLoader:
-        """Return this process's share of the training batches."""
-        return self._loader("train")
+    def train_dataloader(self) -> Passes:
+        """Return this process's share of the training batches; with unlabelled images beside, where there are any."""
+        if not isinstance(self.splits, FewLabelsSplits):
+            return self._loader("train")
+        config = self.config
+        return TwoStreams(
+            self.splits.labelled,
+            self.splits.unlabelled,
+            batch_size=config.batch_size,
+            unlabelled_batch_size=config.unlabelled_batch_size,
+            seed=mix_seed(config.seed, 0),
+            views=config.method.views,
+            kind=config.views,
+            steps_per_epoch=config.steps_per_epoch,
+            device=self.device,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+            memory_format=torch.channels_last if config.engine.channels_last else torch.contiguous_format,
+        )
 
     def val_dataloader(self) -> BatchLoader:
         """Return this process's share of the validation batches."""
@@ -96,7 +113,7 @@ class TrainingModule(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Start the clock, and tell the loader which epoch it is: a resumed run may begin with any."""
         loader = self.trainer.train_dataloader
-        assert isinstance(loader, BatchLoader)
+        assert isinstance(loader, Passes)
         loader.set_epoch(self.current_epoch)
         self._tick = time.perf_counter()
 

@@ -13,6 +13,7 @@ from aureole.core import records
 from aureole.core.config import to_values
 from aureole.core.errors import InputError
 from aureole.core.records import DataRecord, Record, environment, git_commit, read_record, write_record
+from aureole.data import FewLabelsSplits
 from aureole.training.config import Evaluation, Training
 from aureole.training.evaluation.evaluate import describe_device, run_attacks
 from aureole.training.evaluation.judge import forget
@@ -65,6 +66,7 @@ def run_training(config: Training, folder: Path, *, recipe: str = "") -> Record:
             num_train=len(splits.train),
             num_validation=len(splits.validation),
             num_test=judged.num_examples if config.evaluation.part == "test" else 0,
+            labelled_index=list(splits.labelled_index) if isinstance(splits, FewLabelsSplits) else [],
         ),
         started=started.isoformat(timespec="seconds"),
         wall_seconds=time.perf_counter() - clock,
