@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from aureole.attacks import named_attack
 from aureole.core import records
-from aureole.core.config import to_values
 from aureole.core.errors import InputError
-from aureole.core.records import DataRecord, Record, environment, git_commit, read_record, write_record
-from aureole.data import FewLabelsSplits
+from aureole.core.records import Record, read_record, write_record
 from aureole.training.config import Evaluation, Training
-from aureole.training.evaluation.evaluate import describe_device, run_attacks
+from aureole.training.evaluation.evaluate import run_attacks
 from aureole.training.evaluation.judge import forget
 from aureole.training.evaluation.sources import judged_images
 from aureole.training.evaluation.trials import check_radius
 from aureole.training.fit import claim_folder, fit
+from aureole.training.recording import Stopwatch, recorded
 
 
 def run_training(config: Training, folder: Path, *, recipe: str = "") -> Record:
@@ -39,7 +36,7 @@ def run_training(config: Training, folder: Path, *, recipe: str = "") -> Record:
     claim_folder(config, folder)
     if (folder / records.RECORD_NAME).exists():
         return read_record(folder)
-    started, clock = datetime.now(UTC), time.perf_counter()
+    watch = Stopwatch()
     splits = config.data.train_and_validation()
     judged_images(
         config.data, config.evaluation, splits
@@ -47,29 +44,17 @@ def run_training(config: Training, folder: Path, *, recipe: str = "") -> Record:
     check_radius(config.evaluation.ball, splits.train.image_shape)
     network, history, seconds = fit(config, folder, splits)
     judged = run_attacks(network, config, config.evaluation, folder)
-    commit, dirty = git_commit()
-    record = Record(
-        kind="training",
+    record = recorded(
+        "training",
+        config,
+        splits,
+        watch,
+        engine=config.engine,
+        num_test=judged.num_examples if config.evaluation.part == "test" else 0,
         recipe=recipe,
         method=config.method.title,
-        label=config.title,
         num_particles=config.method.num_particles,
         seed=config.seed,
-        config=to_values(config),
-        versions=environment(),
-        commit=commit,
-        dirty=dirty,
-        device=describe_device(config.engine.accelerator, config.engine.devices),
-        data=DataRecord(
-            name=splits.train.name,
-            fingerprint=splits.train.fingerprint,
-            num_train=len(splits.train),
-            num_validation=len(splits.validation),
-            num_test=judged.num_examples if config.evaluation.part == "test" else 0,
-            labelled_index=list(splits.labelled_index) if isinstance(splits, FewLabelsSplits) else [],
-        ),
-        started=started.isoformat(timespec="seconds"),
-        wall_seconds=time.perf_counter() - clock,
         seconds_per_epoch=seconds,
         history=history,
         evaluations=judged.rows,

@@ -8,33 +8,29 @@ from __future__ import annotations
 import time
 import warnings
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aureole.core.config import to_values
 from aureole.core.errors import InputError
 from aureole.core.model import frozen, predict
 from aureole.core.random import Streams, mix_seed
 from aureole.core.records import (
     RECORD_NAME,
-    DataRecord,
     DiversityRow,
     Record,
-    environment,
-    git_commit,
     read_record,
     write_record,
 )
 from aureole.data import Splits
 from aureole.particles import ParticleSearch
 from aureole.training.callbacks import progress_bar
-from aureole.training.config import Training
+from aureole.training.config import Engine, Training
 from aureole.training.fit import claim_folder, load_model
-from aureole.training.run import describe_device, run_training
+from aureole.training.recording import Stopwatch, recorded
+from aureole.training.run import run_training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +94,7 @@ def run_study(study: DiversityStudy, folder: Path, *, recipe: str = "") -> Recor
     if (folder / RECORD_NAME).exists():
         return read_record(folder)
     run_training(study.model, folder / "model", recipe=recipe)
-    started, clock = datetime.now(UTC), time.perf_counter()
+    watch = Stopwatch()
     network, _ = load_model(folder / "model")
     splits = study.model.data.train_and_validation()
     x, y = _images(study, splits, network)
@@ -106,27 +102,16 @@ def run_study(study: DiversityStudy, folder: Path, *, recipe: str = "") -> Recor
     pictured = x[: study.num_pictures], y[: study.num_pictures]
     for place, sampler in enumerate((study.samplers[0], study.samplers[-1])):
         _picture(sampler, network, *pictured, splits.train.class_names, folder / f"particles-{place}.npz")
-    commit, dirty = git_commit()
-    record = Record(
-        kind="diversity",
+    record = recorded(
+        "diversity",
+        study,
+        splits,
+        watch,
+        engine=Engine(accelerator="cpu"),
+        num_test=0,
         recipe=recipe,
         method="diversity",
-        label=study.title,
         seed=study.seeds[0],
-        config=to_values(study),
-        versions=environment(),
-        commit=commit,
-        dirty=dirty,
-        device=describe_device("cpu", 1),
-        data=DataRecord(
-            name=splits.train.name,
-            fingerprint=splits.train.fingerprint,
-            num_train=len(splits.train),
-            num_validation=len(splits.validation),
-            num_test=0,
-        ),
-        started=started.isoformat(timespec="seconds"),
-        wall_seconds=time.perf_counter() - clock,
         diversity=rows,
         proxy=bool(study.proxy_reason),
         proxy_reason=study.proxy_reason,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -16,14 +14,10 @@ from torch import nn
 from aureole.attacks.base import Attack
 from aureole.attacks.gradient import PGD
 from aureole.core.balls import Linf
-from aureole.core.config import to_values
 from aureole.core.errors import InputError
 from aureole.core.records import (
     RECORD_NAME,
-    DataRecord,
     Record,
-    environment,
-    git_commit,
     read_record,
     write_record,
 )
@@ -31,10 +25,10 @@ from aureole.data import Splits
 from aureole.models import ModelConfig
 from aureole.refine import PVAR, Detector, StoredSource
 from aureole.training.config import Training
-from aureole.training.evaluation.evaluate import describe_device
 from aureole.training.evaluation.sources import ForeignModel, check_fit
 from aureole.training.fit import claim_folder, fit, load_model
 from aureole.training.optimizers import RAdam
+from aureole.training.recording import Stopwatch, recorded
 from aureole.training.refinement.attacked import Attacked, attacked
 from aureole.training.refinement.measure import Judge, measure, write_pairs
 from aureole.training.run import run_training
@@ -112,7 +106,7 @@ def run_refinement(config: Refinement, folder: Path, *, recipe: str = "") -> Rec
     claim_folder(config, folder)
     if (folder / RECORD_NAME).exists():
         return read_record(folder)
-    started, clock = datetime.now(UTC), time.perf_counter()
+    watch = Stopwatch()
     learner, method = config.refiner, config.refiner.method
     assert isinstance(method, PVAR)
     splits = learner.data.train_and_validation()
@@ -130,27 +124,16 @@ def run_refinement(config: Refinement, folder: Path, *, recipe: str = "") -> Rec
         judge, method.refiner(network), pairs, test.labels, num_compared=len(config.compare), rivals=config.rivals
     )
     write_pairs(judge, method.refiner(network), pairs, test, config.num_pictures, folder / "pairs.npz")
-    commit, dirty = git_commit()
-    record = Record(
-        kind="refinement",
+    record = recorded(
+        "refinement",
+        config,
+        splits,
+        watch,
+        engine=learner.engine,
+        num_test=len(test),
         recipe=recipe,
         method=method.title,
-        label=config.title,
         seed=learner.seed,
-        config=to_values(config),
-        versions=environment(),
-        commit=commit,
-        dirty=dirty,
-        device=describe_device(learner.engine.accelerator, learner.engine.devices),
-        data=DataRecord(
-            name=splits.train.name,
-            fingerprint=splits.train.fingerprint,
-            num_train=len(splits.train),
-            num_validation=len(splits.validation),
-            num_test=len(test),
-        ),
-        started=started.isoformat(timespec="seconds"),
-        wall_seconds=time.perf_counter() - clock,
         seconds_per_epoch=seconds,
         history=history,
         refinement=rows,
