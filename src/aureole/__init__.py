@@ -28,7 +28,7 @@ from aureole.attacks import (
 from aureole.core.balls import L1, L2, Ball, Linf
 from aureole.core.errors import InputError, UntrustedResult
 from aureole.core.features import FeatureTap
-from aureole.core.method import Batch, Method, Terms
+from aureole.core.method import Batch, Method, Terms, Unlabelled
 from aureole.core.objectives import DLR, KL, CrossEntropy, Margin, Objective, SquaredDifference, Targeted
 from aureole.core.random import Streams
 from aureole.models import UNet
@@ -46,6 +46,22 @@ from aureole.refine import (
     fewest_pixels,
 )
 from aureole.robust import ADTEXP, ADTEXPAM, ALD, ALDPGD, ALDTRADES, TRADES, Madry, Natural, PGDTraining
+from aureole.semisup import (
+    ALDVAT,
+    ICT,
+    VAT,
+    ALDMixup,
+    EntropyMinimisation,
+    FixMatch,
+    MeanTeacher,
+    MixMatch,
+    PiModel,
+    PseudoLabel,
+    Supervised,
+    TemporalEnsembling,
+    VATEntropy,
+    VATMixup,
+)
 
 __version__ = "0.1.0"
 
@@ -55,11 +71,13 @@ __all__ = [
     "ALD",
     "ALDPGD",
     "ALDTRADES",
+    "ALDVAT",
     "APGD",
     "BIM",
     "DLR",
     "FAB",
     "FGSM",
+    "ICT",
     "JSMA",
     "KL",
     "L1",
@@ -70,6 +88,8 @@ __all__ = [
     "RBF",
     "RFGSM",
     "TRADES",
+    "VAT",
+    "ALDMixup",
     "Attack",
     "AutoAttack",
     "Ball",
@@ -81,8 +101,10 @@ __all__ = [
     "CrossEntropy",
     "DeepFool",
     "Detector",
+    "EntropyMinimisation",
     "FeatureRBF",
     "FeatureTap",
+    "FixMatch",
     "InputError",
     "Langevin",
     "Linf",
@@ -90,13 +112,17 @@ __all__ = [
     "Madry",
     "Margin",
     "Marginal",
+    "MeanTeacher",
     "Method",
     "MinimalAttack",
+    "MixMatch",
     "Natural",
     "Objective",
     "PGDTraining",
     "ParticleSearch",
     "Particles",
+    "PiModel",
+    "PseudoLabel",
     "RefinedAttack",
     "Refiner",
     "SparseFool",
@@ -104,12 +130,17 @@ __all__ = [
     "SquaredDifference",
     "StoredSource",
     "Streams",
+    "Supervised",
     "Targeted",
     "TargetedAPGD",
+    "TemporalEnsembling",
     "Terms",
     "Threshold",
     "UNet",
+    "Unlabelled",
     "UntrustedResult",
+    "VATEntropy",
+    "VATMixup",
     "fewest_pixels",
     "wrap_attack",
 ]

@@ -201,7 +201,7 @@ def _process(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 def test_a_process_says_one_line_too() -> None:
     done = _process("run", "robust-pgd", "--epoch", "3", PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "aureole: unrecognized options: --epoch, 3: did you mean --epochs?\n"
+    assert done.stderr == "aureole: unrecognized options: --epoch, 3: did you mean --epochs or --steps-per-epoch?\n"
 
 
 @pytest.mark.slow

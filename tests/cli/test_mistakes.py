@@ -20,7 +20,7 @@ def test_unknown_names_offer_the_nearest(fast: tuple[str, ...], fail: Callable[.
     assert "unknown command 'repot': did you mean 'report'" in fail("repot")
     assert "unknown recipe 'robust-pgb': did you mean 'robust-pgd'" in fail("run", "robust-pgb")
     assert "did you mean 'demo'" in fail("show", "dmeo")
-    assert fail("run", "robust-pgd", "--epoch", "3").endswith("did you mean --epochs?")
+    assert fail("run", "robust-pgd", "--epoch", "3").endswith("did you mean --epochs or --steps-per-epoch?")
     assert "did you mean --evaluation.attacks" in fail("run", "robust-pgd", "--evaluation.atacks", "fgsm")
     two = fail("run", "robust-pgd", "--epoch", "3", "--bach-size", "4")
     assert "--epochs" in two.partition("did you mean")[2]

@@ -48,10 +48,22 @@ def test_a_default_device_does_not_change_the_weights():
         assert same(expected, build())
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if not name.endswith(("-10", "-20", "-16", "110"))])
+MAPS = [name for name in MODELS if name.startswith("vulnerability")]
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in MODELS if not name.endswith(("-10", "-20", "-16", "110")) and name not in MAPS]
+)
 def test_every_small_network_maps_images_to_logits(name):
     model = build(name, shape=(3, 20, 16)).eval()
     assert model(torch.rand(2, 3, 20, 16)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_map_networks_make_one_map(name):
+    images = 2 if name.endswith("conditioned") else 1
+    model = build(name, shape=(3, 20, 16)).eval()
+    assert model(torch.rand(2, 3 * images, 20, 16)).shape == (2, 1, 20, 16)
 
 
 def test_the_promised_names_are_there():

@@ -41,7 +41,7 @@ class DataRecord:
     num_train: int
     num_validation: int
     num_test: int
-    labelled_index: list[int] = field(default_factory=list)
+    labelled_index: list[int] = field(default_factory=list, hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)

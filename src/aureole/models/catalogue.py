@@ -12,6 +12,7 @@ from torch import nn
 
 from aureole.core.errors import InputError, unknown_name
 from aureole.core.random import mix_seed
+from aureole.models.conv_large import ConvLarge
 from aureole.models.lenet import LeNet5, LeNetLarge, SmallCNN
 from aureole.models.normalize import Normalize
 from aureole.models.resnet import ResNet
@@ -52,6 +53,7 @@ MODELS: Mapping[str, Builder] = MappingProxyType(
         "lenet-large": _small(LeNetLarge),
         "small-cnn": _small(SmallCNN),
         "resnet18": _resnet18,
+        "conv-large": lambda classes, shape: ConvLarge(classes, in_channels=shape[0], image_size=shape[1:]),
         "vulnerability-unet": _map(1),
         "vulnerability-unet-conditioned": _map(2),
         "vulnerability-unet-small": _map(1, (16, 32, 64)),

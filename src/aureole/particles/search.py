@@ -203,7 +203,7 @@ class _Ascent:
             best = self._better(best, x_adv)
             move, state = search.step(direction, search.step_size, search.ball, streams, state)
             x_adv = project(x_adv + move)
-        if search.keep == "best" or search.num_steps == 0:
+        if search.keep == "best" or self.values is None:
             self.values = self._evaluate(x_adv, with_gradient=False)[0]
             best = self._better(best, x_adv)
         self._warn_without_repulsion()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from aureole.core.errors import unknown_name
-from aureole.recipes import thesis, thesis_chapter3
+from aureole.recipes import semisup, thesis, thesis_chapter3
 from aureole.recipes.kernel_study import kernel_study
 from aureole.recipes.refine import refine
 from aureole.recipes.robust import SUMMARIES, robust
@@ -47,6 +47,7 @@ def demo() -> Sweep:
 def _all() -> dict[str, Recipe]:
     named: list[Recipe] = [Recipe("demo", demo, "natural, PGD and ALD on digits, attacked and reported, in 3 minutes")]
     named += [Recipe(f"robust-{name}", robust(name), summary) for name, summary in SUMMARIES.items()]
+    named += [Recipe(f"semisup-{name}", semisup.semisup(name), text) for name, text in semisup.SUMMARIES.items()]
     named.append(Recipe("refine", refine, "which pixels are vulnerable, and any dense attack cut down to them (PVAR)"))
     functions: dict[str, tuple[Callable[..., Sweep], str]] = {
         "thesis-figure-3.1": (thesis_chapter3.pictures("cifar10", "pgd"), "pictures of refined attacks, CIFAR-10"),
@@ -65,6 +66,8 @@ def _all() -> dict[str, Recipe]:
         "thesis-table-3.3": (thesis_chapter3.table_3_3, "maps learned from one attack refine the others"),
         "thesis-figure-5.1": (figure_5_1, "pictures of particles, Stein beside restarts"),
         "thesis-figure-5.2": (figure_5_2, "diversity and strength of Stein, restarts and Langevin"),
+        "thesis-figure-5.3": (semisup.figure_5_3, "accuracy from few labels against the number of particles"),
+        "thesis-table-5.1": (semisup.table_5_1, "VAT and ALD with and without Mixup"),
         "thesis-figure-5.4": (figure_5_4, "accuracy against the number of particles, MNIST"),
         "thesis-figure-5.5": (figure_5_5, "accuracy against the number of particles, CIFAR-10"),
         "thesis-figure-5.6": (figure_5_6, "time of an epoch of each method"),

@@ -1,0 +1,205 @@
+"""A classifier from few labels by each method, for any data: ``semisup-*``; thesis figure 5.3 and table 5.1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Literal
+
+from aureole.core.method import Method
+from aureole.data import FewLabels
+from aureole.models import ModelConfig
+from aureole.recipes.settings import Scale
+from aureole.semisup import (
+    ALDVAT,
+    ICT,
+    VAT,
+    ALDMixup,
+    EntropyMinimisation,
+    FixMatch,
+    MeanTeacher,
+    MixMatch,
+    PiModel,
+    PseudoLabel,
+    Supervised,
+    TemporalEnsembling,
+    VATEntropy,
+    VATMixup,
+)
+from aureole.training.config import SGD, Evaluation, Training
+from aureole.training.sweep import Experiment, Sweep
+
+Setting = Literal["digits", "mnist", "cifar10"]
+
+METHODS: Mapping[str, Method] = {
+    "supervised": Supervised(),
+    "vat": VAT(),
+    "ald": ALDVAT(),
+    "vat-mixup": VATMixup(),
+    "ald-mixup": ALDMixup(),
+    "entropy": EntropyMinimisation(),
+    "vat-entropy": VATEntropy(),
+    "pi-model": PiModel(),
+    "temporal-ensembling": TemporalEnsembling(),
+    "mean-teacher": MeanTeacher(),
+    "pseudo-label": PseudoLabel(),
+    "ict": ICT(),
+    "mixmatch": MixMatch(),
+    "fixmatch": FixMatch(),
+}
+SUMMARIES: Mapping[str, str] = {
+    "supervised": "the labels alone: what the others are compared with",
+    "vat": "virtual adversarial training (Miyato et al. 2019)",
+    "ald": "VAT with Stein particles (thesis chapter 5)",
+    "vat-mixup": "VAT on mixed particles",
+    "ald-mixup": "ALD on mixed particles (thesis table 5.1)",
+    "entropy": "entropy minimisation (Grandvalet and Bengio 2005)",
+    "vat-entropy": "VAT and entropy minimisation (Miyato et al. 2019)",
+    "pi-model": "two views, one prediction (Laine and Aila 2017)",
+    "temporal-ensembling": "agree with the average of one's own predictions (Laine and Aila 2017)",
+    "mean-teacher": "agree with the average of one's own weights (Tarvainen and Valpola 2017)",
+    "pseudo-label": "take the likeliest class for the label (Lee 2013)",
+    "ict": "interpolated images, interpolated predictions (Verma et al. 2019)",
+    "mixmatch": "guessed, sharpened and mixed labels (Berthelot et al. 2019)",
+    "fixmatch": "confident labels from weak views for strong ones (Sohn et al. 2020)",
+}
+
+
+def few_labels(setting: Setting, scale: Scale, num_labelled: int | None, data: str | None = None) -> Training:
+    """Return the run of a setting of thesis section 5.5.2; recipes replace its method.
+
+    Args:
+        setting: kind of data.
+        scale: the paper's, or a cheaper one.
+        num_labelled: labelled images, equally many of each class; None takes 50, 300 or 1000.
+        data: where the data is; None for the digits that ship with the library, or the name of a hub data set.
+    """
+    labels = num_labelled or {"digits": 50, "mnist": 300, "cifar10": 1000}[setting]
+    if setting == "digits":
+        return Training(
+            data=FewLabels(source=data or "digits", num_labelled=labels),
+            optimizer=SGD(learning_rate=0.05, schedule="cosine"),
+            epochs=15,
+            batch_size=50,
+            unlabelled_batch_size=100,
+            views="digits",
+            evaluation=Evaluation(attacks=()),
+            proxy_reason="8x8 digits; the thesis has no such experiment",
+        )
+    photos = setting == "cifar10"
+    run = Training(
+        data=FewLabels(
+            source=data or {"mnist": "ylecun/mnist", "cifar10": "uoft-cs/cifar10"}[setting],
+            num_validation=1000,
+            num_labelled=labels,
+        ),
+        optimizer=SGD(learning_rate=0.1, schedule="cosine"),
+        epochs=600 if photos else 400,
+        batch_size=64,
+        unlabelled_batch_size=64,
+        views="photos" if photos else "digits",
+        evaluation=Evaluation(attacks=()),
+    )
+    if photos:
+        mean, std = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+        run = replace(run, model=ModelConfig(name="conv-large", mean=mean, std=std))
+    if scale == "paper":
+        return run
+    return replace(
+        run,
+        model=replace(run.model, name="small-cnn" if photos else "lenet5"),
+        optimizer=SGD(learning_rate=0.05, schedule="cosine"),
+        epochs=10,
+        steps_per_epoch=100,
+        unlabelled_batch_size=128,
+        proxy_reason=(
+            f"{'a small CNN instead of Conv-Large, ' if photos else ''}1,000 steps of 64 labelled and 128 unlabelled"
+            f" images at a rate of 0.05 instead of {600 if photos else 400} epochs"
+        ),
+    )
+
+
+def semisup(name: str) -> Callable[..., Training]:
+    """Return the recipe ``semisup-NAME``."""
+
+    def build(setting: Setting = "digits", scale: Scale = "paper", num_labelled: int | None = None) -> Training:
+        """Return the configuration; any of its fields can be changed.
+
+        Args:
+            setting: the settings of thesis section 5.5.2 for this kind of data; your own goes into --data.source.
+            scale: the paper's, or a cheaper form that fits a laptop.
+            num_labelled: labelled images, equally many of each class; None takes 50, 300 or 1000.
+        """
+        return replace(few_labels(setting, scale, num_labelled), method=METHODS[name])
+
+    summary = SUMMARIES[name][0].upper() + SUMMARIES[name][1:]
+    build.__doc__ = f"{summary}.\n{(build.__doc__ or '').partition(chr(10))[2]}"
+    return build
+
+
+def with_particles(method: VAT, num_particles: int) -> VAT:
+    """Return VAT, ALD or a mixed form of them with another number of directions or particles."""
+    return replace(method, search=replace(method.search, num_particles=num_particles))
+
+
+def _comparison(
+    names: tuple[str, ...], run: Training, particles: tuple[int, ...], seeds: tuple[int, ...], suffix: str = ""
+) -> dict[str, Experiment]:
+    runs: dict[str, Experiment] = {}
+    for seed in seeds:
+        assert isinstance(run.data, FewLabels)
+        seeded = replace(run, seed=seed, data=replace(run.data, labelled_seed=seed))
+        runs[f"supervised{suffix}-seed{seed}"] = replace(seeded, method=METHODS["supervised"])
+        for name in names:
+            method = METHODS[name]
+            for number in particles if isinstance(method, VAT) else (1,):
+                chosen = with_particles(method, number) if isinstance(method, VAT) else method
+                label = f"{chosen.title}{suffix and f', {suffix.removeprefix(chr(45))} labels'}"
+                runs[f"{name}-n{number}{suffix}-seed{seed}"] = replace(seeded, method=chosen, label=label)
+    return runs
+
+
+def figure_5_3(
+    data: str | None = None,
+    setting: Literal["mnist", "cifar10"] = "mnist",
+    scale: Scale = "small",
+    seeds: tuple[int, ...] = (0, 1, 2),
+    particles: tuple[int, ...] = (1, 2, 4, 8),
+    num_labelled: tuple[int, ...] = (),
+) -> Sweep:
+    """Accuracy from few labels against the number of particles: VAT with restarts beside ALD.
+
+    Args:
+        data: folder of the data.
+        setting: kind of data.
+        scale: the paper's, or a declared cheaper one.
+        seeds: of the runs and of the choice of labels.
+        particles: numbers of particles; the thesis also has 24.
+        num_labelled: numbers of labels; by default those of the thesis, 300 and 500, or 1000 and 4000.
+    """
+    runs: dict[str, Experiment] = {}
+    for labels in num_labelled or {"mnist": (300, 500), "cifar10": (1000, 4000)}[setting]:
+        run = few_labels(setting, scale, labels, data)
+        runs |= _comparison(("vat", "ald"), run, particles, seeds, suffix=f"-{labels}")
+    return Sweep(title=f"Learning from few labels, {setting}", runs=runs)
+
+
+def table_5_1(
+    data: str | None = None,
+    setting: Literal["mnist", "cifar10"] = "cifar10",
+    scale: Scale = "small",
+    seeds: tuple[int, ...] = (0, 1, 2),
+    particles: tuple[int, ...] = (1, 2, 4, 8),
+) -> Sweep:
+    """VAT and ALD, each with and without Mixup, against the number of particles (CIFAR10-4000 in the thesis).
+
+    Args:
+        data: folder of the data.
+        setting: kind of data.
+        scale: the paper's, or a declared cheaper one.
+        seeds: of the runs and of the choice of labels.
+        particles: numbers of particles.
+    """
+    run = few_labels(setting, scale, 4000 if setting == "cifar10" else 500, data)
+    runs = _comparison(("vat", "ald", "vat-mixup", "ald-mixup"), run, particles, seeds)
+    return Sweep(title=f"Mixup of particles, {setting}", runs=runs)

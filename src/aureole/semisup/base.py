@@ -1,0 +1,250 @@
+"""What all methods that learn from few labels share: views of images, weights, and an average of the model."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from aureole.core import checks
+from aureole.core.ema import EMA, Buffers, check_decay
+from aureole.core.errors import InputError, UntrustedResult, unknown_name
+from aureole.core.method import Batch, Method, Terms, Unlabelled
+from aureole.core.model import frozen, predict
+from aureole.core.objectives import Objective
+from aureole.core.ramps import Constant, Ramp
+from aureole.core.random import Streams, streams_for
+from aureole.semisup.passes import BatchNorm, Passes, run_passes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Averaged(Method):
+    """A method that may keep a moving average of the model beside it.
+
+    Attributes:
+        views: what the method wants of the unlabelled images: ``"plain"`` (as they are), ``"weak"`` or ``"strong"``
+            (augmented), in this order.
+        ema_decay: of the moving average, in [0, 1); None keeps none. The average is ``modules["ema"]``.
+        ema_buffers: whether the average copies the model's running statistics, or averages them too.
+    """
+
+    ema_decay: float | None = None
+    ema_buffers: Buffers = "copy"
+
+    def __post_init__(self) -> None:
+        if self.ema_decay is not None:
+            check_decay(self.ema_decay)
+        if self.ema_buffers not in get_args(Buffers):
+            raise unknown_name("ema_buffers", str(self.ema_buffers), get_args(Buffers))
+
+    def own(self, model: nn.Module, x: Float[Tensor, "batch *event"]) -> nn.Module | None:
+        """Return the parts by name in a ``ModuleDict``; None where there are none."""
+        parts = self._parts(model, x)
+        return nn.ModuleDict(parts) if parts else None
+
+    def own_optimizer(self, modules: nn.Module) -> torch.optim.Optimizer | None:
+        """Return None: an average and a memory are not trained."""
+        return None
+
+    def after_step(self, model: nn.Module, batch: Batch, modules: nn.Module | None = None) -> None:
+        """Move the average on."""
+        if self.ema_decay is not None:
+            self._ema(modules).update(model)
+
+    def judge(self, model: nn.Module, batch: Batch, modules: nn.Module | None = None) -> dict[str, Tensor]:
+        """Return the accuracy, and that of the average where there is one."""
+        measures = super().judge(model, batch, modules)
+        if self.ema_decay is not None:
+            average = self._ema(modules).model
+            with torch.no_grad(), frozen(average):
+                measures["ema_accuracy"] = (predict(average, batch.x).argmax(-1) == batch.y).float()
+        return measures
+
+    def _parts(self, model: nn.Module, x: Tensor) -> dict[str, nn.Module]:
+        return {} if self.ema_decay is None else {"ema": EMA(model, self.ema_decay, buffers=self.ema_buffers)}
+
+    def _part(self, name: str, modules: nn.Module | None) -> nn.Module:
+        if not isinstance(modules, nn.ModuleDict) or name not in modules:
+            raise InputError(
+                f"{self.title} keeps parts beside the model: pass what own(model, x) returned as `modules`"
+            )
+        return modules[name]
+
+    def _ema(self, modules: nn.Module | None) -> EMA:
+        part = self._part("ema", modules)
+        assert isinstance(part, EMA)
+        return part
+
+
+@dataclass(frozen=True, kw_only=True)
+class SemiSupervised(Averaged):
+    """A method whose loss is cross-entropy on labelled images and a weighted term on unlabelled ones.
+
+    Attributes:
+        weight: of the unlabelled term, at least 0.
+        ramp: how the weight grows with the epochs.
+        batch_norm: which images share the statistics of batch normalisation; see :mod:`aureole.semisup.passes`.
+
+    Raises:
+        InputError: a weight is negative, or a name is unknown.
+    """
+
+    views: ClassVar[tuple[str, ...]] = ("weak",)
+
+    weight: float = 1.0
+    ramp: Ramp = Constant()
+    batch_norm: BatchNorm = "labelled"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_weight("weight", self.weight)
+        if not isinstance(self.ramp, Ramp):
+            raise InputError(f"ramp must be a Ramp, such as Sigmoid(80.0); got {self.ramp!r}")
+        if self.batch_norm not in get_args(BatchNorm):
+            raise unknown_name("batch_norm", str(self.batch_norm), get_args(BatchNorm))
+
+    def _views(self, model: nn.Module, batch: Batch) -> tuple[Tensor, ...]:
+        """Return the views of the unlabelled images, once all that came in has been checked."""
+        check_semi_supervised(model, batch, self.views, self.title)
+        assert batch.unlabelled is not None
+        return batch.unlabelled.views
+
+    def _passes(
+        self, model: nn.Module, batch: Batch, *, targets: Sequence[Tensor] = (), trained: Sequence[Tensor] = ()
+    ) -> Passes:
+        passes = run_passes(model, self.batch_norm, batch.x, targets=targets, trained=trained)
+        checks.check_classes(batch.y, passes.labelled.shape[1]) if batch.step == 0 else None
+        for logits in [*passes.targets, *passes.trained][:1]:
+            warn_constant(logits, batch)
+        return passes
+
+    def _terms(self, batch: Batch, labelled: Tensor, unlabelled: Tensor) -> Terms:
+        """Return both losses: ``labelled`` logits, and ``unlabelled`` values, whose mean is weighted."""
+        return Terms(labelled=cross_entropy(labelled, batch.y), unlabelled=self._weighted(batch, unlabelled))
+
+    def _weighted(self, batch: Batch, values: Tensor) -> Tensor:
+        return self.weight * self.ramp(batch.epoch) * values.mean()
+
+
+def check_weight(name: str, weight: float | int) -> None:
+    """Check the weight of a term.
+
+    Raises:
+        InputError: it is negative or not finite.
+    """
+    if not 0 <= weight < math.inf:
+        raise InputError(f"{name} must be at least 0 and finite; got {weight}")
+
+
+def check_positive(name: str, value: float | int) -> None:
+    """Check a temperature, or the parameter of a Beta distribution.
+
+    Raises:
+        InputError: it is not positive and finite.
+    """
+    if not 0 < value < math.inf:
+        raise InputError(f"{name} must be positive and finite; got {value}")
+
+
+def check_share(name: str, value: float | int) -> None:
+    """Check a probability.
+
+    Raises:
+        InputError: it is not in [0, 1].
+    """
+    if not 0 <= value <= 1:
+        raise InputError(f"{name} must be in [0, 1]; got {value}")
+
+
+def check_compares(method: str, objective: Objective) -> None:
+    """Check that a distance compares two predictions, as KL() and SquaredDifference() do.
+
+    Raises:
+        InputError: it does not.
+    """
+    if not isinstance(objective, Objective) or not objective.needs_clean or objective.needs_labels:
+        raise InputError(
+            f"{method} needs an objective that compares two predictions, such as KL() or SquaredDifference(); got"
+            f" {objective!r}"
+        )
+
+
+def check_semi_supervised(model: nn.Module, batch: Batch, views: tuple[str, ...], method: str) -> None:
+    """Check labelled and unlabelled images, and that the unlabelled ones come in the views that a method wants.
+
+    Raises:
+        InputError: they are not of one shape, type and device, or a view is missing.
+    """
+    checks.check_labels(batch.y, batch.x)
+    checks.check_device(model, batch.x)
+    given = batch.unlabelled
+    if given is None:
+        raise InputError(
+            f"{method} learns from unlabelled images; the batch has none: pass Batch(..., unlabelled=Unlabelled("
+            f"({', '.join('x_' + view for view in views)},)))"
+        )
+    if len(given.views) != len(views):
+        raise InputError(
+            f"{method} wants {len(views)} views ({', '.join(views)}) of each image; got {len(given.views)}"
+        )
+    for x in (batch.x, *given.views):
+        _check_images(x, batch.x, given)
+    if given.index is not None and given.index.shape != given.views[0].shape[:1]:
+        raise InputError(f"expected one index an unlabelled image, {len(given)}; got {tuple(given.index.shape)}")
+
+
+def _check_images(x: Tensor, like: Tensor, unlabelled: Unlabelled) -> None:
+    if not x.is_floating_point() or x.ndim < 2 or not len(x):
+        raise InputError(
+            f"images must be floating-point and of shape (batch, *event); got {x.dtype} of {tuple(x.shape)}: convert"
+            " with x.float() / 255"
+        )
+    if x.shape[1:] != like.shape[1:]:
+        raise InputError(
+            f"unlabelled images must have the shape of the labelled ones, {tuple(like.shape[1:])}; got"
+            f" {tuple(x.shape[1:])}: resize them"
+        )
+    if (x.dtype, x.device) != (like.dtype, like.device):
+        raise InputError(
+            f"unlabelled images must have the type and device of the labelled ones, {like.dtype} on {like.device}; got"
+            f" {x.dtype} on {x.device}"
+        )
+    if x is not like and len(x) != len(unlabelled):
+        raise InputError(f"all views must hold the same images; got {[len(view) for view in unlabelled.views]}")
+
+
+@torch.no_grad()
+def warn_constant(logits: Float[Tensor, "rows classes"], batch: Batch) -> None:
+    """Warn where all images get the same prediction; looked at once an epoch, for a look stalls an accelerator."""
+    if batch.step == 0 and len(logits) > 1:
+        predictions = logits.softmax(-1)
+        if bool((predictions.amax(0) - predictions.amin(0)).amax() <= 1e-6):
+            warnings.warn(
+                f"the model predicts the same for all {len(logits)} unlabelled images: they teach it nothing (normal"
+                " at the first step of a network whose last layer starts at zero; otherwise it has collapsed)",
+                UntrustedResult,
+                stacklevel=4,
+            )
+
+
+def unlabelled_streams(batch: Batch) -> Streams:
+    """Return one random stream an unlabelled image, which leave the batch's own where they are."""
+    assert batch.unlabelled is not None
+    return streams_for(batch.unlabelled.views[0], batch.unlabelled.streams).fork(1)
+
+
+def labelled_streams(batch: Batch) -> Streams:
+    """Return one random stream a labelled image, which leave the batch's own where they are."""
+    return streams_for(batch.x, batch.streams).fork(0)
+
+
+def as_logits(probabilities: Float[Tensor, "rows classes"]) -> Float[Tensor, "rows classes"]:
+    """Return logits whose softmax is the given distribution, for an objective that compares logits."""
+    return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()

@@ -1,0 +1,82 @@
+"""The recipes of learning from few labels: settings of the thesis, and every method trained for a moment."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from aureole.data import FewLabels
+from aureole.models import ModelConfig
+from aureole.recipes import find_recipe
+from aureole.recipes.semisup import METHODS, SUMMARIES
+from aureole.semisup import ALDVAT, VAT, Supervised
+from aureole.training.config import Engine, Training
+from aureole.training.sweep import Sweep, run_experiment
+
+
+def trainings(name: str, **given: object) -> dict[str, Training]:
+    sweep = find_recipe(name).build(**given)
+    assert isinstance(sweep, Sweep)
+    runs = {key: run for key, run in sweep.runs.items() if isinstance(run, Training)}
+    assert len(runs) == len(sweep.runs)
+    return runs
+
+
+def test_every_method_has_a_summary() -> None:
+    assert METHODS.keys() == SUMMARIES.keys()
+    assert len({type(method) for method in METHODS.values()}) == len(METHODS) == 14
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_trains_on_the_digits(name: str, tmp_path: Path) -> None:
+    run = find_recipe(f"semisup-{name}").build()
+    assert isinstance(run, Training)
+    engine = Engine(progress=False, accelerator="cpu")
+    tiny = replace(run, epochs=2, steps_per_epoch=3, batch_size=20, unlabelled_batch_size=30, engine=engine)
+    (record,) = run_experiment(tiny, tmp_path / "run", recipe=f"semisup-{name}")
+    assert [e.attack for e in record.evaluations] == ["natural"]
+    assert len(record.data.labelled_index) == 50
+    assert len(record.history) == 2
+    if name != "supervised":
+        assert "train/unlabelled" in record.history[0]
+
+
+@pytest.mark.parametrize(("setting", "epochs", "model"), [("mnist", 400, "lenet5"), ("cifar10", 600, "conv-large")])
+def test_the_thesis_scale(setting: Literal["mnist", "cifar10"], epochs: int, model: str) -> None:
+    """Thesis section 5.5.2."""
+    run = find_recipe("semisup-ald").build(setting, "paper")
+    assert isinstance(run, Training)
+    assert (run.epochs, run.model.name, run.optimizer.learning_rate) == (epochs, model, 0.1)
+    assert run.batch_size + run.unlabelled_batch_size == 128
+    assert run.optimizer.schedule == "cosine"
+    assert run.proxy_reason == ""
+
+
+def test_figure_5_3_compares_restarts_and_particles_at_equal_steps() -> None:
+    runs = trainings("thesis-figure-5.3")
+    assert len(runs) == 2 * 3 * (1 + 2 * 4)
+    assert {run.data.num_labelled for run in runs.values() if isinstance(run.data, FewLabels)} == {300, 500}
+    assert {(run.epochs, run.steps_per_epoch, run.batch_size) for run in runs.values()} == {(10, 100, 64)}
+    kinds = {type(run.method) for run in runs.values()}
+    assert kinds == {Supervised, VAT, ALDVAT}
+    for key, run in runs.items():
+        if isinstance(run.method, VAT):
+            assert f"-n{run.method.search.num_particles}-" in key
+        assert isinstance(run.data, FewLabels)
+        assert run.data.labelled_seed == run.seed
+
+
+def test_table_5_1_has_the_mixed_forms() -> None:
+    runs = trainings("thesis-table-5.1", seeds=(0,), particles=(1, 2))
+    assert sorted(runs) == sorted(
+        ["supervised-seed0", *(f"{m}-n{n}-seed0" for m in ("vat", "ald", "vat-mixup", "ald-mixup") for n in (1, 2))]
+    )
+    assert {run.data.num_labelled for run in runs.values() if isinstance(run.data, FewLabels)} == {4000}
+
+
+def test_conv_large_is_the_thesiss() -> None:
+    network = ModelConfig(name="conv-large").build(num_classes=10, image_shape=(3, 32, 32), seed=0)
+    assert sum(p.numel() for p in network.parameters()) == 3_123_850
