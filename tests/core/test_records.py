@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from scipy.stats import binomtest
 
-from aureole.core import records, schema
+from aureole.core import records, rows, schema
 from aureole.core.errors import InputError
 from aureole.core.records import (
     DataRecord,
@@ -169,11 +169,22 @@ def test_other_schema_is_refused(tmp_path, schema):
         read_record(path)
 
 
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Record) if field.name != "schema"])
+LATER = ("refinement",)  # the first records do not have them
+
+
+@pytest.mark.parametrize(
+    "name", [field.name for field in dataclasses.fields(Record) if field.name not in ("schema", *LATER)]
+)
 def test_missing_field_is_named(tmp_path, name):
     path = edited(tmp_path, lambda values: values.pop(name))
     with pytest.raises(InputError, match=f"field {name} is missing"):
         read_record(path)
+
+
+def test_fields_that_came_later_may_be_missing(tmp_path):
+    before = read_record(edited(tmp_path, lambda _: None))
+    path = edited(tmp_path, lambda values: [values.pop("refinement"), values["data"].pop("labelled_index")])
+    assert read_record(path) == before
 
 
 @pytest.mark.parametrize(
@@ -197,7 +208,10 @@ def test_missing_field_is_named(tmp_path, name):
         (lambda v: v.update(history={}), "field history must be a list"),
         (lambda v: v["history"][1].update(epoch=None), r"field history\[1\]\['epoch'\] must be a number"),
         (lambda v: v.update(warnings=[1]), r"field warnings\[0\] must be a text"),
-        (lambda v: v.update(kind="sleep"), "kind must be one of 'training', 'diversity', 'evaluation'; got 'sleep'"),
+        (
+            lambda v: v.update(kind="sleep"),
+            "kind must be one of 'training', 'diversity', 'evaluation', 'refinement'; got 'sleep'",
+        ),
         (lambda v: v["evaluations"][0].update(num_correct=5), "between 0 and num_examples"),
         (lambda v: v["evaluations"].append(v["evaluations"][0]), "distinct attacks; got 'natural' twice"),
         (lambda v: v.update(proxy_reason=" "), "proxy_reason must say"),
@@ -270,14 +284,14 @@ def test_environment_names_python_and_torch():
     assert all(isinstance(version, str) for version in versions.values())
 
 
-@pytest.mark.parametrize("module", [records, schema])
+@pytest.mark.parametrize("module", [records, rows, schema])
 def test_records_need_the_standard_library_only(module):
     tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
     names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     outside = {name for name in names if name.split(".")[0] not in sys.stdlib_module_names}
     assert "aureole.core.errors" in outside
-    assert outside <= {"aureole.core.errors", "aureole.core.schema"}
+    assert outside <= {"aureole.core.errors", "aureole.core.rows", "aureole.core.schema"}
 
 
 def git(folder, *arguments):
