@@ -136,7 +136,7 @@ def table_3_1(
         found = replace(found, num_examples=number, reason=reason)
     sparse = {
         "jsma": JSMA(theta=radius, gamma=0.3),
-        "sparsefool": SparseFool(ball=replace(found.ball), lambda_=2.0),
+        "sparsefool": SparseFool(ball=found.ball, lambda_=2.0),
         "cornersearch": corner,
     }
     sweep = _sweep(f"Refined and sparse attacks, {setting}", found, (source,), (share,), seeds)

@@ -3,8 +3,8 @@
 The bandwidth of the density is a number or one of two rules. ``"nearest"`` is the one to use: in the many dimensions of
 a hidden layer, the bandwidth of the largest leave-one-out likelihood (Feinman et al. search it by cross-validation) is
 so small that the nearest point makes the density, and then it is the root mean square distance of nearest neighbours
-over the root of the number of features. The usual ``"median"`` of all distances is much wider, sees little more than
-the distance from the mean of the class, and makes a weaker detector.
+over the root of the number of features. The usual ``"median"`` of all distances is much wider, and sees little more
+than the distance from the mean of the class.
 """
 
 from __future__ import annotations

@@ -8,9 +8,8 @@ paper is a difference of two of them. f(x_u) is a constant. ``num_particles`` of
 for each image, under a mean loss: the "n restarts" that the thesis compares with.
 
 Departures from the authors' code: the power iteration looks from ``xi = 0.1`` on (theirs, 1e-6, is lost in the
-rounding of float32 images in [0, 1]; the codes that the thesis builds on take 10: on 8x8 digits and a small CNN the KL
-at radius 1 is 0.38 for 1e-6, 1.15 to 1.27 from 1e-3 to 1, and 0.44 for 10); the first direction is uniform on the
-sphere; dropout differs between the passes; the images stay in their bounds. Theirs draws unlabelled images from all
+rounding of float32 images in [0, 1]; the codes that the thesis builds on take 10); the first direction is uniform on
+the sphere; dropout differs between the passes; the images stay in their bounds. Theirs draws unlabelled images from all
 training images, labelled ones included: that is up to the loader. The default radius is for images in [0, 1]; it must
 be tuned to the data.
 """

@@ -78,8 +78,7 @@ def attacked(
     with progress_bar(enabled=progress) as bar:
         task = bar.add_task(f"{name} on {images.name}", total=len(x), note="")
         for place in torch.arange(len(x)).split(batch_size):
-            streams = Streams.of(mix_seed(seed, 6), place).select(slice(None))
-            streams.keys = streams.keys.to(device)
+            streams = Streams.of(mix_seed(seed, 6), place)  # the attack moves them to the device of the images
             found = attack(victim, x[place].to(device), images.labels[place].to(device), generator=streams)
             parts.append(found.cpu())
             bar.update(task, advance=len(place))

@@ -43,12 +43,12 @@ class Judge:
     Attributes:
         victim: maps images to logits.
         detector: the detector.
-        reference: the training images as it sees them; None where they do not suffice.
+        reference: the training images as it sees them.
     """
 
     victim: nn.Module
     detector: Detector
-    reference: Reference | None
+    reference: Reference
 
     @classmethod
     def of(cls, victim: nn.Module, detector: Detector, x: Tensor, y: Tensor) -> Judge:
@@ -97,8 +97,6 @@ class Judge:
 
     def _detection(self, x: Tensor, x_adv: Tensor, y: Tensor) -> DetectionAUC | None:
         """Return DetAUC; None where too few attacks succeed, or too little is known of a class."""
-        if self.reference is None:
-            return None
         try:
             return self.detector.judge(self.victim, x, x_adv, y, self.reference)
         except InputError:
