@@ -1,8 +1,18 @@
-"""What every doctest may name without an import: torch, nn, and the public names of aureole."""
+"""What tests and doctests share: a fixed seed; torch, nn and the public names of aureole in doctests."""
 
 from __future__ import annotations
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    import torch
+
+    from aureole.core.random import _Default
+
+    torch.manual_seed(0)
+    _Default.generator = None  # the library's own generator starts anew, so that the order of tests does not matter
 
 
 @pytest.fixture(autouse=True)

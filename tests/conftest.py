@@ -1,4 +1,4 @@
-"""What many tests share: a fixed seed, a small model that was really trained, and models with every kind of state."""
+"""What many tests share: a small model that was really trained, and models with every kind of state."""
 
 from __future__ import annotations
 
@@ -7,14 +7,6 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import Tensor, nn
-
-
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    from aureole.core.random import _Default
-
-    torch.manual_seed(0)
-    _Default.generator = None  # the library's own generator starts anew, so that the order of tests does not matter
 
 
 @dataclass
