@@ -116,6 +116,34 @@ def test_a_conditioned_map_sees_the_perturbation() -> None:
         refiner(x, torch.stack([x_source, x_source]))
 
 
+def test_none_but_changed_pixels_are_chosen_where_that_is_asked_for() -> None:
+    x, x_source = torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 4)
+    x_source[0, 0, :2] = 0.3  # the map likes the lower half, the attack changed the upper one
+    x_source[1, 0, 3, 3] = 0.3
+    network = Fixed(torch.arange(16.0).view(4, 4))
+    assert float(changed_share(x, Refiner(network, share=0.5)(x, x_source))[0]) == 0
+    refiner = Refiner(network, share=0.25, among="changed")
+    x_adv = refiner(x, x_source)
+    assert changed_share(x, x_adv).tolist() == [0.25, 1 / 16]
+    assert bool((x_adv[0, 0, 1] == 0.3).all())  # the four most vulnerable of the changed ones
+    particles = torch.stack([x_source, x_source.flip(2)])  # of the two together, every pixel of the first image changed
+    assert torch.equal(refiner.select(x, particles)[0], Refiner(network, share=0.25).select(x, particles)[0])
+
+
+def test_a_map_that_learns_among_changed_pixels_gets_no_gradient_elsewhere() -> None:
+    network = Fixed(torch.zeros(4, 4))
+    x, x_source = torch.rand(1, 1, 4, 4), torch.rand(1, 1, 4, 4)
+    x_source[:, :, 2:] = x[:, :, 2:]
+    victim = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    y = 1 - victim(x_source).argmax(-1)  # so that the attack has succeeded
+    source = StoredSource(victim, x_source, x_source)
+    batch = Batch(x, y, index=torch.tensor([0]))
+    PVAR(among="changed", selection=Marginal()).loss(network, batch, source).total.backward()
+    assert network.theta.grad is not None
+    assert bool((network.theta.grad[:2] != 0).any())
+    assert bool((network.theta.grad[2:] == 0).all())
+
+
 def test_particles_share_the_mask_and_stay_in_the_ball(victim: Any) -> None:
     x, y = victim.x[:6], victim.y[:6]
     search = ParticleSearch(Linf(0.1), num_particles=3, num_steps=3, step_size=0.05)
@@ -256,6 +284,7 @@ MISTAKES = {
     "share 0": Mistake(lambda: Refiner(nn.Identity(), share=0.0), "share"),
     "share above 1": Mistake(lambda: PVAR(share=1.5), "share"),
     "choice": Mistake(lambda: Refiner(nn.Identity(), choice="tops"), "did you mean 'top'"),  # pyright: ignore
+    "among": Mistake(lambda: PVAR(among="change"), "did you mean 'changed'"),  # pyright: ignore
     "map's shape": Mistake(
         lambda: Refiner(Shapeless())(torch.rand(2, 1, 4, 4), torch.rand(2, 1, 4, 4)), "must return a map"
     ),

@@ -15,8 +15,9 @@ from aureole.core.errors import InputError
 from aureole.core.method import Batch, Method, Terms
 from aureole.data import FewLabels, read
 from aureole.robust import Natural
+from aureole.semisup import MeanTeacher
 from aureole.training.config import Training
-from aureole.training.fit import fit
+from aureole.training.fit import CHECKPOINT, fit, load_model
 from aureole.training.run import run_training
 
 
@@ -80,6 +81,22 @@ def test_the_record_names_the_labelled_images(few: Training, folder: Path) -> No
     assert torch.equal(whole.batch(index), splits.train.batch(torch.arange(30)))
     assert torch.equal(whole.labels[index], splits.train.labels)
     assert whole.labels[index].bincount().tolist() == [3] * 10
+
+
+def test_the_averaged_weights_are_what_is_stored_and_judged(few: Training, folder: Path) -> None:
+    method = MeanTeacher(ema_decay=0.9)
+    config = replace(few, method=method)
+    record = run_training(config, folder)
+    stored, _ = load_model(folder)
+    state = torch.load(folder / CHECKPOINT, weights_only=True)["state_dict"]
+    name = "conv1.weight" if "network.conv1.weight" in state else next(iter(stored.state_dict()))
+    assert torch.equal(stored.state_dict()[name], state[f"parts.ema.model.{name}"])
+    assert not torch.equal(stored.state_dict()[name], state[f"network.{name}"])
+    last = record.history[-1]
+    validation = config.data.train_and_validation().validation
+    with torch.no_grad():
+        logits = stored(validation.batch(torch.arange(20)).float() / 255)
+    assert abs(float((logits.argmax(-1) == validation.labels).float().mean()) - last["validation/ema_accuracy"]) < 1e-6
 
 
 def test_what_does_not_fit_is_said(few: Training, folder: Path) -> None:

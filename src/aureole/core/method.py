@@ -130,6 +130,10 @@ class Method(ABC):
     def after_step(self, model: nn.Module, batch: Batch, modules: nn.Module | None = None) -> None:  # noqa: B027
         """Hear that the optimisers have taken their step on a batch: the place to move a teacher or a memory on."""
 
+    def trained(self, model: nn.Module, modules: nn.Module | None = None) -> nn.Module:
+        """Return what training is for: the network to store, to judge and to use; a teacher's, where that is better."""
+        return model
+
     def own(self, model: nn.Module, x: Float[Tensor, "batch *event"]) -> nn.Module | None:
         """Return the parts that this method trains beside the model, or None. ``x`` is an example batch."""
         return None

@@ -60,7 +60,7 @@ class RefinedAttack(Attack):
         if not self.fewest:
             return x_adv
         with torch.no_grad():
-            theta = self.refiner.map(x, x_source)
+            theta = self.refiner.scores(x, x_source)
         targeted = bool(getattr(self.source, "targeted", False))
         found = fewest_pixels(model, x, x_source, theta, y, targeted=targeted)
         return torch.where(found.fooled.view(-1, *(1,) * (x.ndim - 1)), found.x_adv, x_adv)

@@ -34,6 +34,18 @@ from aureole.refine.density import RULES, Rule, log_density, non_maximal_entropy
 _SELECTION, _HALVES, _BOOTSTRAP = 1, 2, 3  # what a seed is used for
 
 
+class TooFewExamples(InputError):
+    """Too few pairs of images can be used, or too few reference images of a class: there is no detector to judge.
+
+    Example:
+        >>> import torch
+        >>> from aureole.refine.detector import detection_auc
+        >>> detection_auc(torch.rand(4, 3), torch.rand(4, 3), torch.arange(4) < 1)
+        Traceback (most recent call last):
+        aureole.refine.detector.TooFewExamples: expected at least 2 usable pairs of images in each half; got 1 and 3: ...
+    """
+
+
 @dataclass(frozen=True)
 class DetectionAUC:
     """How well a detector told adversarial from natural images that it was not fitted on.
@@ -78,7 +90,8 @@ def detection_auc(
         seed: decides those draws.
 
     Raises:
-        InputError: a half has fewer than two pairs, or a feature is not finite.
+        TooFewExamples: a half has fewer than two pairs.
+        InputError: the features differ in shape, or one is not finite.
 
     Example:
         >>> import torch
@@ -121,7 +134,7 @@ def _check_pairs(natural: Tensor, adversarial: Tensor, first_half: Tensor) -> No
 def _check_halves(first_half: Tensor) -> None:
     first, second = int(first_half.sum()), int((~first_half).sum())
     if min(first, second) < 2:
-        raise InputError(
+        raise TooFewExamples(
             f"expected at least 2 usable pairs of images in each half; got {first} and {second}: give more images, or"
             " use the pairs where the attack failed too (successful_only=False)"
         )
@@ -169,7 +182,7 @@ class Reference:
         """Return confidence, log density and non-ME of images, in float64, from what the victim computed for them.
 
         Raises:
-            InputError: a class is predicted of which there are fewer than two reference images.
+            TooFewExamples: a class is predicted of which there are fewer than two reference images.
         """
         logits = found.logits.cpu().double()
         predicted, hidden = logits.argmax(1), found.hidden.cpu()
@@ -177,7 +190,7 @@ class Reference:
         for label in predicted.unique().tolist():
             points = self.classes[label]
             if len(points) < 2:
-                raise InputError(
+                raise TooFewExamples(
                     f"expected at least 2 reference images that the victim predicts (rightly, where labels are given)"
                     f" as class {label}; got {len(points)}: give more training images"
                 )
@@ -303,8 +316,9 @@ class Detector:
             reference: from :meth:`reference`, with the same victim.
 
         Raises:
-            InputError: images or labels are not as described, fewer than two pairs of a half can be used, or a class
-                is predicted of which there are fewer than two reference images.
+            TooFewExamples: fewer than two pairs of a half can be used, or a class is predicted of which there are fewer
+                than two reference images.
+            InputError: images or labels are not as described, or the victim's outputs are not finite.
         """
         _check(victim, x, y)
         _check(victim, x_adv, None)

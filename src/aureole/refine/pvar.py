@@ -15,7 +15,15 @@ from aureole.core.errors import InputError
 from aureole.core.method import Batch, Method, Terms
 from aureole.core.model import frozen, predict
 from aureole.core.random import streams_for
-from aureole.refine.refiner import Refiner, changed_share, refined, soft_cross_entropy, source_fooled
+from aureole.refine.refiner import (
+    Among,
+    Refiner,
+    changed_share,
+    check_among,
+    refined,
+    soft_cross_entropy,
+    source_fooled,
+)
 from aureole.refine.selection import Concrete, Selection, num_pixels
 
 
@@ -100,6 +108,7 @@ class PVAR(Method):
         share: greatest share of the pixels that may change, beta in (0, 1].
         selection: how pixels are chosen in training, differentiable to the map.
         conditioned: show the network the perturbation as well.
+        among: choose among ``"all"`` pixels, or among those that the attack ``"changed"``.
         targeted: the labels of the batches are classes to reach, by a targeted attack.
 
     Example:
@@ -116,21 +125,23 @@ class PVAR(Method):
     share: float = 0.3
     selection: Selection = Concrete()
     conditioned: bool = False
+    among: Among = "all"
     targeted: bool = False
 
     def __post_init__(self) -> None:
         num_pixels(self.share, 1, 1)
+        check_among(self.among)
 
     def refiner(self, network: nn.Module) -> Refiner:
         """Return the refiner that a trained network makes."""
-        return Refiner(network, share=self.share, conditioned=self.conditioned)
+        return Refiner(network, share=self.share, conditioned=self.conditioned, among=self.among)
 
     def loss(self, model: nn.Module, batch: Batch, modules: nn.Module | None = None) -> Terms:
         """Return the soft cross-entropy between the victim's predictions on the attack's and on the refined images."""
         source = _source(modules)
         x_source = source.attacked(batch, training=True)
         target, fooled = source_fooled(source.victim, x_source, batch.y, targeted=self.targeted)
-        theta = self.refiner(model).map(batch.x, x_source)
+        theta = self.refiner(model).scores(batch.x, x_source)
         z = self.selection(theta, num_pixels(self.share, *theta.shape[1:]), streams_for(batch.x, batch.streams))
         with frozen(source.victim):
             logits = predict(source.victim, refined(batch.x, x_source, z))

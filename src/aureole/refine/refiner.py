@@ -25,6 +25,9 @@ from aureole.core.random import Streams, streams_for
 from aureole.refine.selection import drawn_pixels, num_pixels, top_pixels
 
 Choice = Literal["top", "drawn"]
+Among = Literal["all", "changed"]
+
+_NEVER = -1e4  # the logit of a pixel that is not to be chosen: its probability is 0, and it comes last in any ranking
 
 
 def refined(
@@ -84,6 +87,16 @@ def source_fooled(
     return logits, hit if targeted else ~hit
 
 
+def check_among(among: str) -> None:
+    """Check which pixels a refinement chooses among.
+
+    Raises:
+        InputError: there is no such set of pixels.
+    """
+    if among not in get_args(Among):
+        raise unknown_name("set of pixels to choose among", str(among), get_args(Among))
+
+
 def soft_cross_entropy(
     logits: Float[Tensor, "batch classes"], target: Float[Tensor, "batch classes"]
 ) -> Float[Tensor, " batch"]:
@@ -107,6 +120,8 @@ class Refiner(nn.Module):
         conditioned: show the network the perturbation as well, so that each attack gets a map of its own; the thesis
             shows it the image alone, so that one map serves all attacks.
         choice: ``"top"`` takes exactly the M pixels of the largest values; ``"drawn"`` those that M draws hit.
+        among: ``"all"`` pixels, as in the thesis; or those that the attack ``"changed"``, so that none is spent where
+            it had no room (a black pixel cannot become darker).
 
     Raises:
         InputError: the share lies outside (0, 1], or there is no such choice.
@@ -120,13 +135,21 @@ class Refiner(nn.Module):
     """
 
     def __init__(
-        self, network: nn.Module, *, share: float = 0.3, conditioned: bool = False, choice: Choice = "top"
+        self,
+        network: nn.Module,
+        *,
+        share: float = 0.3,
+        conditioned: bool = False,
+        choice: Choice = "top",
+        among: Among = "all",
     ) -> None:
         super().__init__()
         num_pixels(share, 1, 1)  # refuses a share that is none
         if choice not in get_args(Choice):
             raise unknown_name("choice of pixels", str(choice), get_args(Choice))
-        self.network, self.share, self.conditioned, self.choice = network, share, conditioned, choice
+        check_among(among)
+        self.network, self.share, self.conditioned = network, share, conditioned
+        self.choice, self.among = choice, among
 
     def count(self, x: Float[Tensor, "batch channels height width"]) -> int:
         """Return M, the number of pixels that may change in each image."""
@@ -156,13 +179,23 @@ class Refiner(nn.Module):
             raise InputError(f"the network must return a map (batch, 1, height, width), here {wanted}; got {got}")
         return theta[:, 0].float()
 
+    def scores(
+        self, x: Float[Tensor, "batch channels height width"], x_source: Float[Tensor, "*particles batch channels h w"]
+    ) -> Float[Tensor, "batch height width"]:
+        """Return the map as a ranking of the pixels: where only changed pixels count, the others come last."""
+        theta = self.map(x, x_source if x_source.ndim == x.ndim else None)
+        if self.among == "all":
+            return theta
+        changed = (x_source != x).any(-3).reshape(-1, *theta.shape).any(0)  # by any of the particles
+        return theta.masked_fill(~changed, _NEVER)
+
     @torch.no_grad()
     def select(
         self, x: Float[Tensor, "batch channels height width"], x_source: Tensor, streams: Streams | None = None
     ) -> Bool[Tensor, "batch height width"]:
         """Return the mask of the pixels that change, with the network in evaluation mode."""
         with frozen(self.network):
-            theta = self.map(x, x_source)
+            theta = self.scores(x, x_source)
         if self.choice == "top":
             return top_pixels(theta, self.count(x))
         return drawn_pixels(theta, self.count(x), streams_for(x, streams))

@@ -31,7 +31,8 @@ class Averaged(Method):
     Attributes:
         views: what the method wants of the unlabelled images: ``"plain"`` (as they are), ``"weak"`` or ``"strong"``
             (augmented), in this order.
-        ema_decay: of the moving average, in [0, 1); None keeps none. The average is ``modules["ema"]``.
+        ema_decay: of the moving average, in [0, 1); None keeps none. The average is ``modules["ema"]``, and what a run
+            stores and judges.
         ema_buffers: whether the average copies the model's running statistics, or averages them too.
     """
 
@@ -66,6 +67,10 @@ class Averaged(Method):
             with torch.no_grad(), frozen(average):
                 measures["ema_accuracy"] = (predict(average, batch.x).argmax(-1) == batch.y).float()
         return measures
+
+    def trained(self, model: nn.Module, modules: nn.Module | None = None) -> nn.Module:
+        """Return the average, which is what the papers judge, where there is one; otherwise the model."""
+        return model if self.ema_decay is None else self._ema(modules).model
 
     def _parts(self, model: nn.Module, x: Tensor) -> dict[str, nn.Module]:
         return {} if self.ema_decay is None else {"ema": EMA(model, self.ema_decay, buffers=self.ema_buffers)}

@@ -6,7 +6,7 @@
 with two views of each image, one a model. Tarvainen and Valpola 2017, section 2. The teacher runs in the student's
 mode, without a trace in its running statistics, which are the student's (``ema_buffers``); in the authors' PyTorch
 code they follow the teacher's own passes. Departure: the difference is taken on unlabelled images alone (theirs, on
-all). The teacher is what the paper evaluates: ``judge`` gives its accuracy as ``ema_accuracy``.
+all). The teacher is what the paper evaluates, and what a run stores; in validation it is ``ema_accuracy``.
 """
 
 from __future__ import annotations

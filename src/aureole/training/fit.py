@@ -151,8 +151,9 @@ def fit(
         trainer.fit(module, ckpt_path=_resumable(folder / CHECKPOINT), weights_only=True)
     if not trainer.is_global_zero:
         raise SystemExit(0)  # the first process writes and evaluates
-    _save_weights(network, folder / WEIGHTS)
-    return network.cpu(), module.history, module.seconds
+    trained = config.method.trained(network, module.parts)
+    _save_weights(trained, folder / WEIGHTS)
+    return trained.cpu(), module.history, module.seconds
 
 
 def _average(config: Training) -> list[Any]:
