@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -110,6 +111,11 @@ class Method(ABC):
         """Adversarial images for each image of a batch; None where the method has no such number."""
         return None
 
+    @property
+    def warm_up_epochs(self) -> int:
+        """Epochs that a stage of its own takes before the run's, at a constant learning rate."""
+        return 0
+
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch, modules: nn.Module | None = None) -> Terms:
         """Return the weighted losses of one batch.
@@ -137,6 +143,10 @@ class Method(ABC):
     def own(self, model: nn.Module, x: Float[Tensor, "batch *event"]) -> nn.Module | None:
         """Return the parts that this method trains beside the model, or None. ``x`` is an example batch."""
         return None
+
+    def own_parameters(self, modules: nn.Module | None) -> Iterable[nn.Parameter]:
+        """Return what is trained with the model, by the same optimiser."""
+        return ()
 
     def own_optimizer(self, modules: nn.Module) -> torch.optim.Optimizer | None:
         """Return the optimiser of the parts that :meth:`own` returned; None where they are only used."""

@@ -139,7 +139,7 @@ def fit(
             devices=engine.devices,
             strategy="ddp" if engine.devices > 1 else "auto",
             precision=engine.precision,
-            max_epochs=config.epochs,
+            max_epochs=config.epochs + config.method.warm_up_epochs,
             callbacks=callbacks,
             logger=TensorBoardLogger(folder, name="", version="tensorboard"),
             enable_progress_bar=False,

@@ -59,7 +59,7 @@ class TrainingModule(LightningModule):
     def configure_optimizers(self) -> Any:
         """Return the network's optimiser with its schedule, and that of the method's own parts."""
         c = self.config
-        main = c.optimizer.build(self.network.parameters())
+        main = c.optimizer.build([*self.network.parameters(), *c.method.own_parameters(self.parts)])
         own = None if self.parts is None else c.method.own_optimizer(self.parts)
         return [main] if own is None else [main, own], [c.optimizer.build_schedule(main, c.epochs)]
 
@@ -152,7 +152,8 @@ class TrainingModule(LightningModule):
         """Move the schedule on, and write down the epoch's means (after its validation)."""
         schedulers = self.lr_schedulers()
         assert isinstance(schedulers, torch.optim.lr_scheduler.LRScheduler)
-        schedulers.step()  # pyright: ignore[reportCallIssue]
+        if self.current_epoch >= self.config.method.warm_up_epochs:
+            schedulers.step()  # pyright: ignore[reportCallIssue]
         row = {"epoch": float(self.current_epoch + 1)}
         row |= {f"train/{name}": value for name, value in self._means(self._sums).items()}
         row |= {f"validation/{name}": value for name, value in self._means(self._judged).items()}
