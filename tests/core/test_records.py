@@ -136,7 +136,7 @@ def test_whole_numbers_are_numbers(tmp_path):
 
 
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(InputError, match="no run record at"):
+    with pytest.raises(InputError, match=r"cannot read .* as a run record"):
         read_record(tmp_path / "nothing")
 
 
@@ -183,8 +183,36 @@ def test_missing_field_is_named(tmp_path, name):
 
 def test_fields_that_came_later_may_be_missing(tmp_path):
     before = read_record(edited(tmp_path, lambda _: None))
-    path = edited(tmp_path, lambda values: [values.pop("refinement"), values["data"].pop("labelled_index")])
+    path = edited(
+        tmp_path,
+        lambda values: [
+            values.pop("refinement"), values["data"].pop("labelled_index"), values["evaluations"][0].pop("confusion"),
+        ],
+    )  # fmt: skip
     assert read_record(path) == before
+
+
+def test_confusion_survives(tmp_path):
+    before = read_record(edited(tmp_path, lambda values: values["evaluations"][0].update(confusion=[[1, 0], [1, 2]])))
+    assert before.evaluations[0].confusion == [[1, 0], [1, 2]]
+    write_record(before, tmp_path / "again")
+    assert read_record(tmp_path / "again") == before
+
+
+@pytest.mark.parametrize(
+    ("confusion", "message"),
+    [
+        ([[3, 1]], r"must be square: 1 rows need as many columns; got rows of \[2\]"),
+        ([[3, 1], []], r"must be square.*\[0, 2\]"),
+        ([[3, -1], [2, 0]], "at least 0; got -1"),
+        ([[3, 1], [1, 0]], "all 4 examples, 3 of them on its diagonal; got 5 and 3"),
+        ([[1, 1], [1, 1]], "all 4 examples, 3 of them on its diagonal; got 4 and 2"),
+    ],
+)
+def test_impossible_confusion_is_refused_in_one_line(confusion, message):
+    with pytest.raises(InputError, match=message) as caught:
+        Evaluation(attack="natural", num_examples=4, num_correct=3, seconds=0.1, confusion=confusion)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,25 @@ def test_a_test_split_goes_before_validation(parquet):
     assert len(read(str(parquet), "test")) == 3
 
 
+@pytest.mark.parametrize(
+    ("names", "match"),
+    [
+        (["ant", "bee"], "training part has 3 and the test part 2, and class 2 is 'cat' in the one and missing in the"),
+        (["ant", "bee", "cat", "dog"], "has 3 and the test part 4, and class 3 is missing in the one and 'dog' in"),
+        (["ant", "cat", "bee"], "has 3 and the test part 3, and class 1 is 'bee' in the one and 'cat' in the other"),
+    ],
+)
+def test_a_test_part_with_other_classes_is_refused_where_it_is_read(parquet, names, match):
+    """Labels that mean another class would be judged wrongly, without a word."""
+    from datasets import ClassLabel
+
+    save_parquet(parquet / "test-0.parquet", PIXELS[:2], [0, 1], feature=ClassLabel(names=names))
+    assert len(read(str(parquet), "train")) == 6
+    refuse(parquet, "test", match)
+    (parquet / "train-00000-of-00001.parquet").unlink()
+    assert read(str(parquet), "test").class_names == tuple(names)
+
+
 def test_columns_are_found_by_type_or_by_name(tmp_path, hub_cache):
     from datasets import Value
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aureole.core.errors import InputError
-from aureole.models import MODELS, ModelConfig
+from aureole.models import MAPS, MODELS, ModelConfig
 
 SHAPE = (1, 28, 28)
 
@@ -48,12 +48,7 @@ def test_a_default_device_does_not_change_the_weights():
         assert same(expected, build())
 
 
-MAPS = [name for name in MODELS if name.startswith("vulnerability")]
-
-
-@pytest.mark.parametrize(
-    "name", [name for name in MODELS if not name.endswith(("-10", "-20", "-16", "110")) and name not in MAPS]
-)
+@pytest.mark.parametrize("name", [name for name in MODELS if not name.endswith(("-10", "-20", "-16", "110"))])
 def test_every_small_network_maps_images_to_logits(name):
     model = build(name, shape=(3, 20, 16)).eval()
     assert model(torch.rand(2, 3, 20, 16)).shape == (2, 10)
@@ -78,9 +73,15 @@ def test_normalisation_inside_equals_normalisation_outside():
     torch.testing.assert_close(model(x), build()((x - 0.13) / 0.31))
 
 
+def test_no_name_is_both_a_classifier_and_a_map():
+    assert MAPS.keys().isdisjoint(MODELS)
+
+
 def test_an_unknown_name_offers_the_nearest():
     with pytest.raises(InputError, match="unknown model 'resnet-18': did you mean 'resnet18'"):
         build("resnet-18")
+    with pytest.raises(InputError, match="unknown model 'vulnerability-net': did you mean 'vulnerability-unet'"):
+        build("vulnerability-net")
 
 
 @pytest.mark.parametrize("wrong", [{"mean": (0.5,)}, {"std": (0.5,)}, {"mean": (0.5, 0.5), "std": (0.5, 0.5)}])

@@ -54,7 +54,8 @@ def small_refinement(run: Refinement) -> Refinement:
     assert isinstance(run.refiner.method, PVAR)
     victim = small(run.victim) if isinstance(run.victim, Training) else run.victim
     method = replace(run.refiner.method, selection=Marginal())
-    learner = replace(small(run.refiner), method=method, model=ModelConfig(name="vulnerability-unet-small"))
+    network = f"vulnerability-unet-small{'-conditioned' if method.conditioned else ''}"
+    learner = replace(small(run.refiner), method=method, model=ModelConfig(name=network))
     attacks = {name: PGD(ball=Linf(0.3), num_steps=1, step_size=0.3) for name in (*run.sources, *run.compare)}
     return replace(
         run,
@@ -136,6 +137,19 @@ def test_table_3_1_compares_with_the_sparse_attacks(setting: str, source: str, k
     assert {run.refiner.seed for run in runs.values()} == {0, 1, 2}
 
 
+def test_figure_3_4_shows_the_sparse_attacks_of_table_3_1() -> None:
+    (table,) = refinements("thesis-table-3.1", setting="cifar10", seeds=(0,)).values()
+    (figure,) = refinements("thesis-figure-3.4").values()
+    assert figure.compare == table.compare
+    assert (figure.num_examples, figure.refiner.proxy_reason) == (table.num_examples, table.refiner.proxy_reason)
+    assert list(figure.sources) == ["autoattack"]
+    (paper,) = refinements("thesis-figure-3.4", scale="paper").values()
+    assert isinstance(paper.victim, Training)
+    assert paper.victim.model.name == "resnet56"
+    assert list(paper.compare) == ["jsma", "sparsefool", "cornersearch"]
+    assert (paper.num_examples, paper.refiner.proxy_reason) == (None, "")
+
+
 def test_table_3_3_refines_every_attack_with_every_map() -> None:
     runs = refinements("thesis-table-3.3")
     assert [next(iter(run.sources)) for run in runs.values()] == ["pgd", "autoattack", "bim"]
@@ -168,9 +182,13 @@ def test_refine_takes_any_attack_ball_selection_and_victim(tmp_path: Path) -> No
     assert [a.ball for a in run.sources.values()] == [L2(0.5), L2(0.5)]
     assert isinstance(run.refiner.method, PVAR)
     assert run.refiner.method.selection == Threshold()
-    conditioned = find_recipe("refine").build(conditioned=True)
+    conditioned = find_recipe("refine").build(form="conditioned")
     assert isinstance(conditioned, Refinement)
     assert conditioned.refiner.model.name == "vulnerability-unet-small-conditioned"
+    assert isinstance(conditioned.refiner.method, PVAR)
+    assert (conditioned.refiner.method.conditioned, conditioned.refiner.method.among) == (True, "changed")
+    with pytest.raises(InputError, match="choose a map that ends in -conditioned"):
+        replace(run, refiner=replace(run.refiner, method=conditioned.refiner.method))
     own = find_recipe("refine").build(victim=Victim(source="my_models:network", num_classes=10))
     assert isinstance(own, Refinement)
     assert own.victim == ForeignModel(model="my_models:network", num_classes=10)
@@ -183,12 +201,24 @@ def test_refine_takes_any_attack_ball_selection_and_victim(tmp_path: Path) -> No
         run_refinement(replace(small_refinement(own), victim=own.victim), tmp_path / "run")
 
 
+def test_the_form_of_the_map_reaches_every_run_of_a_sweep() -> None:
+    for part in ("figure-3.6", "figure-3.7", "figure-3.10", "table-3.1", "table-3.3"):
+        runs = [
+            run
+            for run in find_recipe(f"thesis-{part}").build(form="changed").runs.values()
+            if isinstance(run, Refinement)
+        ]
+        assert runs
+        for run in runs:
+            assert isinstance(run.refiner.method, PVAR)
+            assert (run.refiner.method.among, run.refiner.method.conditioned) == ("changed", False)
+            assert "changed" in run.title
+
+
 def test_a_conditioned_map_trains(tmp_path: Path) -> None:
-    run = find_recipe("refine").build(conditioned=True)
+    run = find_recipe("refine").build(form="conditioned")
     assert isinstance(run, Refinement)
-    tiny = small_refinement(run)
-    network = ModelConfig(name="vulnerability-unet-small-conditioned")
-    record = run_refinement(replace(tiny, refiner=replace(tiny.refiner, model=network)), tmp_path / "run")
+    record = run_refinement(small_refinement(run), tmp_path / "run")
     assert {row.pixels for row in record.refinement} == {"all", "map"}
 
 

@@ -8,11 +8,13 @@ from typing import Literal
 
 import pytest
 
+from aureole.core.ramps import Constant
 from aureole.data import FewLabels
 from aureole.models import ModelConfig
 from aureole.recipes import find_recipe
 from aureole.recipes.semisup import METHODS, SUMMARIES
 from aureole.semisup import ALDVAT, VAT, Supervised
+from aureole.semisup.base import SemiSupervised
 from aureole.training.config import Engine, Training
 from aureole.training.sweep import Sweep, run_experiment
 
@@ -53,6 +55,26 @@ def test_the_thesis_scale(setting: Literal["mnist", "cifar10"], epochs: int, mod
     assert run.batch_size + run.unlabelled_batch_size == 128
     assert run.optimizer.schedule == "cosine"
     assert run.proxy_reason == ""
+
+
+@pytest.mark.parametrize(("setting", "quarter"), [("digits", 3.75), ("mnist", 2.5), ("cifar10", 2.5)])
+def test_a_short_run_does_not_end_before_its_ramp(setting: Literal["digits", "mnist"], quarter: float) -> None:
+    ramped = {name: method.ramp for name, method in METHODS.items() if isinstance(method, SemiSupervised)}
+    ramped = {name: ramp for name, ramp in ramped.items() if not isinstance(ramp, Constant)}
+    assert len(ramped) == 6
+    for name in ramped:
+        run = find_recipe(f"semisup-{name}").build(setting, "small")
+        assert isinstance(run, Training)
+        assert isinstance(run.method, SemiSupervised)
+        assert run.method == replace(METHODS[name], ramp=type(ramped[name])(quarter))
+        assert f"a ramp over {quarter} epochs instead of" in run.proxy_reason
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_paper_scale_has_the_ramps_of_the_papers(name: str) -> None:
+    run = find_recipe(f"semisup-{name}").build("mnist", "paper")
+    assert isinstance(run, Training)
+    assert run.method == METHODS[name]
 
 
 def test_figure_5_3_compares_restarts_and_particles_at_equal_steps() -> None:

@@ -18,7 +18,7 @@ from aureole.core.errors import InputError
 from aureole.core.features import activations
 from aureole.refine import detector as module
 from aureole.refine.density import log_density, non_maximal_entropy
-from aureole.refine.detector import DetectionAUC, Detector, Reference, detection_auc
+from aureole.refine.detector import DetectionAUC, Detector, Reference, TooFewExamplesError, detection_auc
 
 QUICK = Detector(num_bootstrap=50)
 
@@ -192,22 +192,23 @@ def test_a_bandwidth_may_be_given(victim: Any) -> None:
     assert from_values(to_values(Detector(bandwidth=0.26))) == Detector(bandwidth=0.26)
 
 
-def refused(message: str, *arguments: Any, detector: Detector = QUICK) -> None:
+def refused(message: str, *arguments: Any, detector: Detector = QUICK, kind: type[InputError] = InputError) -> None:
     with pytest.raises(InputError, match=message) as caught:
         detector.measure(*arguments)
+    assert type(caught.value) is kind
     assert "\n" not in str(caught.value)
 
 
 def test_bad_input_is_refused_in_one_line(victim: Any) -> None:
     model, (x, y), (reference_x, reference_y) = victim.model, images(40, 1), images(80, 2)
-    refused("2 usable pairs of images in each half; got 0 and 0", model, x, x, y, reference_x)
+    refused("2 usable pairs of images in each half; got 0 and 0", model, x, x, y, reference_x, kind=TooFewExamplesError)
     refused(r"attacked images of shape \(40, 1, 8, 8\); got \(39", model, x, x[1:], y, reference_x)
     refused("must be finite; 64 values", model, x, torch.cat([x[:-1], x[:1] * torch.nan]), y, reference_x)
     refused("one label an image", model, x, 1 - x, y[1:], reference_x)
     refused("labels must be from 0 to 3", model, x, 1 - x, y + 1, reference_x)
     few = torch.cat([reference_x[reference_y != 2], reference_x[reference_y == 2][:1]])
     labels = torch.cat([reference_y[reference_y != 2], torch.tensor([2])])
-    refused(r"as class 2; got [01]: give more", model, x, x.roll(1, 0), y, few, labels)
+    refused(r"as class 2; got [01]: give more", model, x, x.roll(1, 0), y, few, labels, kind=TooFewExamplesError)
     same = reference_x[:1].expand(9, -1, -1, -1)
     refused("rule 'nearest' makes a bandwidth of 0.0", model, x, 1 - x, y, same)
     refused("rule 'nearest' makes a bandwidth of nan", model, x, 1 - x, y, reference_x[:1])
@@ -239,7 +240,7 @@ def test_features_that_do_not_fit_are_refused() -> None:
         detection_auc(natural, natural[:, :1], halves(6))
     with pytest.raises(InputError, match="must be finite"):
         detection_auc(natural, natural / 0, halves(6))
-    with pytest.raises(InputError, match="in each half; got 1 and 5"):
+    with pytest.raises(TooFewExamplesError, match="in each half; got 1 and 5"):
         detection_auc(natural, natural, torch.arange(6) < 1)
 
 

@@ -69,6 +69,28 @@ def test_a_row_shows_the_arrays(tmp_path, refined):
     assert "both fool" not in sheet.note  # the second refined image is classified correctly
 
 
+def test_other_attacks_stand_beside(tmp_path, refined):
+    x_compared = np.full((2, 2, 1, 2, 2), 0.5, dtype="float32")
+    x_compared[1, :, 0, 1] = [1.0, 0.0]
+    names, classes = np.array(["jsma", "sparsefool"]), np.array([[0, 1], [2, 1]])
+    save_pairs(tmp_path, compared=names, x_compared=x_compared, predicted_compared=classes)
+    (sheet,) = sheets([(tmp_path / "record.json", refined())])
+    assert list(sheet.head)[5:] == ["refined", "jsma", "sparsefool"]
+    assert [[shown.words for shown in row[6:]] for row in sheet.rows] == [
+        ["cat (0 %)", "frog (50 %)"],
+        ["dog (0 %)", "dog (50 %)"],
+    ]
+    assert [[shown.fooled for shown in row[6:]] for row in sheet.rows] == [[False, True], [False, False]]
+    assert "the images of jsma and sparsefool, with the share" in sheet.note
+    assert pixels(sheet.rows[0][7])[..., 0].tolist() == [[128, 128], [255, 0]]
+
+
+def test_a_run_that_compared_nothing_has_no_further_columns(tmp_path, refined):
+    save_pairs(tmp_path, compared=np.array([], dtype=str))
+    (sheet,) = sheets([(tmp_path / "record.json", refined())])
+    assert len(sheet.head) == len(sheet.rows[0]) == 6
+
+
 def test_what_is_left_out_is_said(tmp_path, refined):
     save_pairs(tmp_path)
     with np.load(tmp_path / "pairs.npz") as stored:
@@ -122,6 +144,15 @@ def test_broken_file_is_a_note_on_the_page(tmp_path, refined):
         ({"map": np.zeros((2, 1, 2, 2))}, "map must have the shape"),
         ({"predicted_source": np.zeros(3, dtype=int)}, "predicted_source must have the shape"),
         ({"labels": np.array(["a", "b"])}, "labels must hold numbers"),
+        ({"compared": np.array(["jsma"])}, "has no array 'x_compared'"),
+        (
+            {
+                "compared": np.array("jsma"),
+                "x_compared": np.zeros((2, 1, 2, 2)),
+                "predicted_compared": np.zeros(2, int),
+            },
+            "x_compared must have the shape",
+        ),
         ({"x_refined": np.array([{}, {}], dtype=object)}, "without objects"),
     ],
 )

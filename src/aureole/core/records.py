@@ -6,7 +6,6 @@ every field, so whatever reads a record afterwards (the report, a rerun, a test)
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -23,7 +22,7 @@ __all__ = [
     "RECORD_NAME", "SCHEMA", "DataRecord", "DiversityRow", "Evaluation", "Record", "RefinementRow", "environment",
     "find_records", "git_commit", "read_record", "replace_text", "wilson_interval", "write_record",
 ]  # fmt: skip
-from aureole.core.schema import from_values, shorten, to_json
+from aureole.core.schema import from_values, read_object, to_json
 
 SCHEMA = 1
 RECORD_NAME = "record.json"
@@ -170,17 +169,8 @@ def read_record(path: Path) -> Record:
     """
     path = Path(path)
     path = path / RECORD_NAME if path.is_dir() else path
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"no run record at {path}: give a run's folder or its {RECORD_NAME}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not complete JSON ({error}): repeat the run that wrote it") from error
-    if not isinstance(values, dict) or "schema" not in values:
-        raise InputError(f"{path} is not a run record: expected an object with a field 'schema'")
-    if type(values["schema"]) is not int or values["schema"] != SCHEMA:
-        got = shorten(values["schema"])
-        raise InputError(f"{path} has schema {got}; this version reads {SCHEMA}: use the version that wrote it")
+    mend = f"give a run's folder or its {RECORD_NAME}, or repeat the run"
+    values = read_object(path, "a run record", mend, field="schema", version=SCHEMA)
     values.setdefault("refinement", [])
     if isinstance(values.get("data"), dict):
         values["data"].setdefault("labelled_index", [])
@@ -193,7 +183,7 @@ def read_record(path: Path) -> Record:
 
 def _fill_in(evaluations: object) -> None:
     """Give evaluations of the first records the fields that came later."""
-    later = {"series": "", "radius": None, "l0": None, "l2": None, "linf": None}
+    later = {"series": "", "radius": None, "l0": None, "l2": None, "linf": None, "confusion": []}
     for evaluation in evaluations if isinstance(evaluations, list) else []:
         if isinstance(evaluation, dict):
             evaluation.update({name: value for name, value in later.items() if name not in evaluation})

@@ -62,6 +62,11 @@ class Evaluation:
             nobody measured. A pixel counts once over its channels.
         l2: mean Euclidean norm of these changes.
         linf: mean largest absolute change.
+        confusion: number of examples of each true class (a row) that the model put into each class (a column); empty
+            where nobody counted.
+
+    Raises:
+        InputError: the counts are not possible, or the confusion is not square or contradicts them.
 
     Example:
         >>> Evaluation(attack="PGD-50", num_examples=200, num_correct=150, seconds=3.0).accuracy
@@ -78,9 +83,12 @@ class Evaluation:
     l0: float | None = None
     l2: float | None = None
     linf: float | None = None
+    confusion: list[list[int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         wilson_interval(self.num_correct, self.num_examples)
+        if self.confusion:
+            _check_confusion(self.confusion, self.num_correct, self.num_examples)
 
     @property
     def seconds_per_image(self) -> float:
@@ -96,6 +104,21 @@ class Evaluation:
     def interval(self) -> tuple[float, float]:
         """The 95 % Wilson interval of the accuracy."""
         return wilson_interval(self.num_correct, self.num_examples)
+
+
+def _check_confusion(confusion: list[list[int]], num_correct: int, num_examples: int) -> None:
+    lengths = sorted({len(row) for row in confusion})
+    if lengths != [len(confusion)]:
+        raise InputError(f"confusion must be square: {len(confusion)} rows need as many columns; got rows of {lengths}")
+    least = min(min(row) for row in confusion)
+    if least < 0:
+        raise InputError(f"confusion must hold numbers of examples, at least 0; got {least}")
+    total, right = sum(map(sum, confusion)), sum(row[place] for place, row in enumerate(confusion))
+    if (total, right) != (num_examples, num_correct):
+        raise InputError(
+            f"confusion must hold all {num_examples} examples, {num_correct} of them on its diagonal; got {total} and"
+            f" {right}: rows are true classes, columns predicted ones"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ import json
 import math
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from aureole.core.errors import InputError
@@ -68,6 +69,39 @@ def from_values(kind: type, values: Any) -> Any:
         aureole.core.errors.InputError: field x must be a number; got 'left'
     """
     return _read_fields(kind, values, "")
+
+
+def read_object(path: Path, what: str, mend: str, *, field: str, version: int) -> dict[str, Any]:
+    """Return the values of a JSON file that names the version of its format.
+
+    Args:
+        path: the file.
+        what: what the file should be, in words.
+        mend: what to do where it is something else.
+        field: the field that holds the version.
+        version: the one that is read.
+
+    Raises:
+        InputError: the file cannot be read, is not JSON, not an object with such a field, or of another version.
+
+    Example:
+        >>> read_object(Path("nowhere.json"), "a run record", "give a run's folder", field="schema", version=1)
+        Traceback (most recent call last):
+        aureole.core.errors.InputError: cannot read nowhere.json as a run record (No such file or directory): give a ...
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"cannot read {path} as {what} ({reason}): {mend}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not complete JSON ({error}): {mend}") from error
+    if not isinstance(values, dict) or field not in values:
+        raise InputError(f"{path} is not {what}: expected an object with a field {field!r}; {mend}")
+    if type(values[field]) is not int or values[field] != version:
+        got = shorten(values[field])
+        raise InputError(f"{path} has {field} {got}; this version reads {version}: use the version that wrote it")
+    return values
 
 
 def _plain(value: Any) -> Any:

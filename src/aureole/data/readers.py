@@ -25,8 +25,8 @@ def read(source: str, part: str, *, memory_limit: int = MEMORY_LIMIT) -> ImageSe
               of which a fifth, chosen class by class with a fixed seed, is the test part;
             - a folder of class folders (``train/cat/1.png``, ``test/cat/2.png``), of parquet files, or anything else
               that 🤗 ``datasets`` reads, or a name on its hub; the validation split stands in for a missing test split.
-        part: ``"train"`` or ``"test"``. Only the files of this part are read, and the training labels where the test
-            files do not say which classes there are.
+        part: ``"train"`` or ``"test"``. Only the files of this part are read, and for the test part what tells
+            the classes of the training part, with which its own must agree.
         memory_limit: decoded images of more bytes than this stay on the disk.
 
     Returns:

@@ -66,7 +66,8 @@ class Data:
         """Read the test part: its first ``num_examples`` images, in their order, or all.
 
         Raises:
-            InputError: the source is unusable, or it has fewer images.
+            InputError: the source is unusable, its test part has other classes than its training part, or it has fewer
+                images.
         """
         whole = read(self.source, "test")
         if num_examples is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 from aureole.core.random import Streams
@@ -40,9 +40,7 @@ def stratified(
         (2, 3)
     """
     order, rank, counts = _ranks(labels, seed)
-    key = (rank + 0.5) / counts[labels].double()
-    ranked = order[key[order].argsort(stable=True)]
-    return ranked[:count].sort().values, ranked[count:].sort().values
+    return _smallest(count, (rank + 0.5) / counts[labels].double(), order)
 
 
 def balanced(
@@ -67,7 +65,14 @@ def balanced(
         (2, 2)
     """
     order, rank, _ = _ranks(labels, seed)
-    ranked = order[rank[order].argsort(stable=True)]
+    return _smallest(count, rank, order)
+
+
+def _smallest(
+    count: int, keys: Shaped[Tensor, " n"], order: Int64[Tensor, " n"]
+) -> tuple[Int64[Tensor, " count"], Int64[Tensor, " rest"]]:
+    """Return the examples with the smallest keys, the first in ``order`` among equal ones, and the others; sorted."""
+    ranked = order[keys[order].argsort(stable=True)]
     return ranked[:count].sort().values, ranked[count:].sort().values
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,8 @@ def read_table(source: str, part: str, memory_limit: int) -> ImageSet:
         The images, in memory or streamed.
 
     Raises:
-        InputError: nothing readable is there, a column or the part is missing, or an image or a label is unusable.
+        InputError: nothing readable is there, a column or the part is missing, an image or a label is unusable, or the
+            test part has other classes than the training part.
     """
     folder = Path(source).expanduser()
     with _quiet():
@@ -47,6 +49,8 @@ def read_table(source: str, part: str, memory_limit: int) -> ImageSet:
             dataset = _open_image_folder(folder, part)
         else:
             dataset = _open(source, folder, part)
+            if part == "test" and folder.is_dir():
+                _check_classes(dataset, source, folder)
         return _convert(dataset, source, folder, part, memory_limit)
 
 
@@ -113,8 +117,11 @@ def _open_image_folder(folder: Path, part: str) -> Dataset:
     return Dataset.from_dict({"image": paths, "label": labels}, features=features)
 
 
-def _open(source: str, folder: Path, part: str) -> Dataset:
-    """Open a split through ``load_dataset``, and of a local folder only the files of that split."""
+def _open(source: str, folder: Path, part: str, *, streaming: bool = False) -> Dataset:
+    """Open a split through ``load_dataset``, and of a local folder only the files of that split.
+
+    With ``streaming``, for the features alone, nothing but the head of the first file of a local folder is read.
+    """
     from datasets import get_dataset_split_names, load_dataset
     from datasets.data_files import EmptyDatasetError, get_data_patterns
     from datasets.exceptions import DatasetsError
@@ -127,7 +134,8 @@ def _open(source: str, folder: Path, part: str) -> Dataset:
         if split is None:
             raise InputError(f"{source} has no {part} part; its splits are {', '.join(map(str, known))}")
         if local:
-            return load_dataset(str(folder.resolve()), data_files={split: patterns[split]}, split=split)
+            files = {split: patterns[split]}
+            return load_dataset(str(folder.resolve()), data_files=files, split=split, streaming=streaming)
         return load_dataset(source, split=split)
     except InputError:
         raise
@@ -160,6 +168,28 @@ def _column(dataset: Dataset, source: str, preferred: tuple[str, ...], kind: typ
         f"{source} needs one column {' or '.join(map(repr, preferred))}, or a single one of type {kind.__name__}; "
         f"it has {', '.join(map(repr, dataset.features))}"
     )
+
+
+def _check_classes(test: Dataset, source: str, folder: Path) -> None:
+    """Check that the named classes of a test part are those of the training part beside it, where there is one.
+
+    The files of each part name their classes, so that a label may mean another class in each.
+    """
+    from datasets import ClassLabel
+    from datasets.data_files import get_data_patterns
+
+    if "train" not in get_data_patterns(str(folder.resolve())):
+        return
+    column = _column(test, source, _LABEL_COLUMNS, ClassLabel)
+    train = _open(source, folder, "train", streaming=True).features or {}
+    one, other = (getattr(features.get(column), "names", None) for features in (train, test.features))
+    if one and other and one != other:
+        place = next(c for c, (a, b) in enumerate(zip_longest(one, other)) if a != b)
+        a, b = (repr(names[place]) if place < len(names) else "missing" for names in (one, other))
+        raise InputError(
+            f"all parts of {source} must have the same classes; the training part has {len(one)} and the test part "
+            f"{len(other)}, and class {place} is {a} in the one and {b} in the other: write the same names into both"
+        )
 
 
 def _convert(dataset: Dataset, source: str, folder: Path, part: str, memory_limit: int) -> ImageSet:

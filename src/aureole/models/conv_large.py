@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from aureole.core.errors import InputError
+from aureole.core.taps import Taps
 
 
 def _block(in_channels: int, channels: int, kernel_size: int = 3, padding: int = 1) -> nn.Sequential:
@@ -64,6 +65,10 @@ class ConvLarge(nn.Module):
         self.stage3 = nn.Sequential(_block(256, 512, padding=0), _block(512, 256, 1, 0), _block(256, 128, 1, 0))
         self.pool, self.dropout = nn.MaxPool2d(2), nn.Dropout(dropout)
         self.fc = nn.Linear(128, num_classes)
+        stages = ("stage1", "stage2", "stage3")
+        self.taps = Taps(
+            maps=("stage1.0", *stages), pooled="fc:input", before_relu=tuple(f"{stage}.2.bn" for stage in stages)
+        )
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
         """Return the logits."""

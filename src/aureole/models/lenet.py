@@ -7,6 +7,7 @@ from collections import OrderedDict
 from torch import nn
 
 from aureole.core.errors import InputError
+from aureole.core.taps import Taps
 
 
 def _check(model: str, smallest: int, image_size: tuple[int, int]) -> None:
@@ -59,6 +60,7 @@ class LeNet5(nn.Sequential):
                 fc3=nn.Linear(84, num_classes),
             )
         )
+        self.taps = Taps(maps=("relu1", "relu2"), pooled="fc3:input", before_relu=("conv2",))
 
 
 class LeNetLarge(nn.Sequential):
@@ -100,6 +102,7 @@ class LeNetLarge(nn.Sequential):
                 fc2=nn.Linear(1024, num_classes),
             )
         )
+        self.taps = Taps(maps=("relu1", "relu2"), pooled="fc2:input", before_relu=("conv2",))
 
 
 class SmallCNN(nn.Sequential):
@@ -157,6 +160,7 @@ class SmallCNN(nn.Sequential):
                 fc3=nn.Linear(200, num_classes),
             )
         )
+        self.taps = Taps(maps=("relu1", "relu2", "relu4"), pooled="fc3:input", before_relu=("conv2", "conv4"))
         for module in self:
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)

@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from aureole.core.errors import InputError
+from aureole.core.taps import Taps
+from aureole.models.initial import fan_out_convolutions
 
 
 class WideBlock(nn.Module):
@@ -81,9 +83,13 @@ class WideResNet(nn.Module):
             self.stages.append(nn.Sequential(first, *rest))
         self.bn = nn.BatchNorm2d(widths[-1])
         self.fc = nn.Linear(widths[-1], num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        # The maps are sums without activation; the BN that reads each makes the map before its ReLU.
+        self.taps = Taps(
+            maps=("conv1", *(f"stages.{stage}" for stage in range(3))),
+            pooled="fc:input",
+            before_relu=("stages.1.0.bn1", "stages.2.0.bn1", "bn"),
+        )
+        fan_out_convolutions(self)
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:

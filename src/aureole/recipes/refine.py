@@ -21,6 +21,7 @@ from aureole.training.evaluation.sources import ForeignModel
 from aureole.training.refinement.run import LEARNER, Refinement
 
 Setting = Literal["digits", "mnist", "cifar10", "fundus", "imagenet"]
+Form = Literal["plain", "changed", "conditioned"]
 SELECTIONS: Mapping[str, Selection] = {"concrete": Concrete(), "marginal": Marginal(), "threshold": Threshold()}
 
 
@@ -82,63 +83,68 @@ def _digits(scale: Scale, data: str | None) -> Case:
 
 def _mnist(scale: Scale, data: str | None) -> Case:
     victim = training("mnist", scale, data)
-    learner = replace(LEARNER, data=victim.data)
+    found = Case(
+        victim=victim, learner=replace(LEARNER, data=victim.data), ball=Linf(0.3), num_examples=None, reason=""
+    )
     if scale == "paper":
-        return Case(victim=victim, learner=learner, ball=Linf(0.3), num_examples=None, reason="")
+        return found
     victim = replace(
         victim,
-        data=replace(victim.data, num_train=10_000),
         optimizer=SGD(learning_rate=0.05, schedule="cosine"),
-        epochs=6,
-        evaluation=replace(victim.evaluation, attacks=()),
-        proxy_reason="10,000 of 59,000 training images, 6 epochs at a falling rate, the first 1,000 test images",
+        proxy_reason="10,000 of 59,000 training images, 6 epochs at a falling rate",
     )
-    return Case(
-        victim=victim,
-        learner=replace(
-            learner,
-            method=PVAR(selection=Marginal()),
-            data=replace(victim.data, num_train=3000, num_validation=200),
-            epochs=6,
-            patience=3,
-        ),
-        ball=Linf(0.3),
-        num_examples=1000,
-        reason=(
-            "a LeNet-5 from 10,000 images in 6 epochs; the map from 3,000 images in at most 6 epochs instead of all in"
-            " at most 300; the first 1,000 test images"
-        ),
-    )
+    return _cheaper(found, victim, "LeNet-5", num_learned=3000, num_examples=1000)
 
 
 def _cifar10(scale: Scale, data: str | None) -> Case:
     victim = replace(training("cifar10", "paper", data), model=_resnet(32))
     victim = replace(victim, evaluation=replace(victim.evaluation, ball=Linf(0.03), attacks=()))
-    learner = replace(LEARNER, data=victim.data)
+    found = Case(
+        victim=victim, learner=replace(LEARNER, data=victim.data), ball=Linf(0.03), num_examples=None, reason=""
+    )
     if scale == "paper":
-        return Case(victim=victim, learner=learner, ball=Linf(0.03), num_examples=None, reason="")
+        return found
     victim = replace(
         victim,
-        data=replace(victim.data, num_train=10_000),
         optimizer=SGD(learning_rate=0.1, weight_decay=5e-4, schedule="cosine"),
-        epochs=6,
-        evaluation=replace(victim.evaluation, num_examples=500),
-        proxy_reason="10,000 of 49,000 training images, 6 of 100 epochs, the first 500 test images",
+        proxy_reason="10,000 of 49,000 training images, 6 of 100 epochs",
     )
-    return Case(
-        victim=victim,
-        learner=replace(
-            learner,
-            method=PVAR(selection=Marginal()),
-            data=replace(victim.data, num_train=2000, num_validation=200),
+    return _cheaper(found, victim, "residual network", num_learned=2000, num_examples=500)
+
+
+def _cheaper(found: Case, victim: Training, network: str, *, num_learned: int, num_examples: int) -> Case:
+    """Return a case whose victim sees 10,000 images, its map fewer, both in 6 epochs and with the fast selection.
+
+    Args:
+        found: the case at the thesis's scale.
+        victim: the run that trains the victim; its reason says how it differs, but for the number of test images.
+        network: the victim's, in words.
+        num_learned: images that the map learns from.
+        num_examples: test images.
+    """
+    judged = f"the first {num_examples:,} test images"
+    data = replace(victim.data, num_train=10_000)
+    learner = replace(
+        found.learner,
+        method=PVAR(selection=Marginal()),
+        data=replace(data, num_train=num_learned, num_validation=200),
+        epochs=6,
+        patience=3,
+    )
+    return replace(
+        found,
+        victim=replace(
+            victim,
+            data=data,
             epochs=6,
-            patience=3,
+            evaluation=replace(victim.evaluation, attacks=(), num_examples=num_examples),
+            proxy_reason=f"{victim.proxy_reason}, {judged}",
         ),
-        ball=Linf(0.03),
-        num_examples=500,
+        learner=learner,
+        num_examples=num_examples,
         reason=(
-            "a residual network from 10,000 images in 6 epochs; the map from 2,000 images in at most 6 epochs instead"
-            " of all in at most 300; the first 500 test images"
+            f"a {network} from 10,000 images in 6 epochs; the map from {num_learned:,} images in at most 6 epochs"
+            f" instead of all in at most 300; {judged}"
         ),
     )
 
@@ -194,6 +200,25 @@ def defended(found: Case, setting: Literal["mnist", "cifar10"], scale: Scale, na
     return replace(found, victim=replace(found.victim, method=method(name, threat, 1)))
 
 
+def formed(found: Case, form: Form) -> Case:
+    """Return a case whose map is of another form than the thesis's ``"plain"`` one.
+
+    Args:
+        found: the case.
+        form: ``"changed"`` chooses among the pixels that the attack changed; ``"conditioned"`` shows the network the
+            perturbation besides.
+    """
+    if form == "plain":
+        return found
+    assert isinstance(found.learner.method, PVAR)
+    learner = replace(found.learner, method=replace(found.learner.method, among="changed"))
+    if form == "conditioned":
+        name = f"{learner.model.name}-conditioned"
+        method = replace(found.learner.method, among="changed", conditioned=True)
+        learner = replace(learner, method=method, model=replace(learner.model, name=name))
+    return replace(found, learner=learner)
+
+
 def _learner(found: Case, method: PVAR, **changes: object) -> Training:
     """Return the run that trains the map, which says how it differs from the thesis's."""
     other = "" if isinstance(method.selection, Concrete) else f"; {type(method.selection).__name__} for Concrete"
@@ -206,9 +231,10 @@ def refinement(
 ) -> Refinement:
     """Return the refinement of some attacks on the victim of a case; the first is what the map learns from."""
     assert isinstance(found.learner.method, PVAR)
-    label = f"{sources[0]}, {share:g} of the pixels"
+    method = replace(found.learner.method, share=share)
+    form = ", conditioned" if method.conditioned else ", of the changed ones" if method.among == "changed" else ""
     run = Refinement(
-        refiner=_learner(found, replace(found.learner.method, share=share), label=label),
+        refiner=_learner(found, method, label=f"{sources[0]}, {share:g} of the pixels{form}"),
         victim=found.victim,
         victim_folder=victim_folder,
         sources=found.sources(*sources),
@@ -239,7 +265,7 @@ def refine(
     radius: float | None = None,
     ball: Literal["linf", "l2"] = "linf",
     selection: Literal["concrete", "marginal", "threshold"] = "concrete",
-    conditioned: bool = False,
+    form: Form = "plain",
     victim: Victim = Victim(),
 ) -> Refinement:
     """Learn which pixels of a victim's images are vulnerable, and cut attacks down to them (PVAR, thesis chapter 3).
@@ -252,7 +278,8 @@ def refine(
         radius: of the attacks; None takes the setting's (0.3, or 0.03 for CIFAR-10).
         ball: where the attacks' images lie.
         selection: how pixels are chosen in training.
-        conditioned: show the network the perturbation as well, for a map of each attack.
+        form: plain, as in the thesis: one map of the image serves every attack; changed chooses among the pixels that
+            the attack changed; conditioned shows the network the perturbation besides, for a map of each attack.
         victim: the attacked classifier.
     """
     found = case(setting, scale)
@@ -261,12 +288,9 @@ def refine(
         if radius is None:
             raise InputError("an L2 ball needs a radius of its own: give --radius")
         found = replace(found, ball=kind(radius))
-    model = found.learner.model
-    if conditioned:
-        model = replace(model, name=f"{model.name}-conditioned")
-    objective = PVAR(selection=SELECTIONS[selection], conditioned=conditioned)
-    learner = _learner(found, objective, model=model)
-    run = refinement(found, PVAR().share, *attacks, victim_folder="victim", refiner=learner)
+    found = replace(found, learner=replace(found.learner, method=PVAR(selection=SELECTIONS[selection])))
+    run = refinement(formed(found, form), PVAR().share, *attacks, victim_folder="victim")
+    run = replace(run, refiner=replace(run.refiner, label=""))
     if victim.source is None:
         return run
     if ":" in victim.source:

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
+from aureole.attacks.base import Attack
 from aureole.attacks.sparse import JSMA, CornerSearch, SparseFool
-from aureole.recipes.refine import Case, case, defended, refinement
+from aureole.recipes.refine import Case, Form, case, defended, formed, refinement
 from aureole.recipes.settings import Scale
 from aureole.training.config import Training
 from aureole.training.evaluation.sources import ForeignModel
-from aureole.training.sweep import Experiment, Sweep
+from aureole.training.refinement.run import Refinement
+from aureole.training.sweep import Experiment, Sweep, with_seed
 
 Setting = Literal["mnist", "cifar10"]
 SHARES = (0.1, 0.3, 0.5, 0.7)
@@ -24,6 +26,7 @@ def _sweep(
     shares: tuple[float, ...],
     seeds: tuple[int, ...],
     victim: str = "victim",
+    form: Form = "plain",
 ) -> Sweep:
     """Return the victim, and a refinement for each attack, share and seed; a share of 1 is a row of each."""
     assert isinstance(found.victim, Training)
@@ -31,10 +34,13 @@ def _sweep(
     for seed in seeds:
         for source in sources:
             for share in shares:
-                run = refinement(found, share, source, victim_folder=f"../{victim}")
-                run = replace(run, refiner=replace(run.refiner, seed=seed))
-                runs[f"{victim}-{source}-{share:g}-seed{seed}"] = run
+                run = refinement(formed(found, form), share, source, victim_folder=f"../{victim}")
+                runs[_name(victim, source, share, form, seed)] = with_seed(run, seed)
     return Sweep(title=title, runs=runs)
+
+
+def _name(victim: str, source: str, share: float, form: Form, seed: int) -> str:
+    return f"{victim}-{source}-{share:g}{'' if form == 'plain' else f'-{form}'}-seed{seed}"
 
 
 def figure_3_6(
@@ -43,6 +49,7 @@ def figure_3_6(
     seeds: tuple[int, ...] = (0,),
     attacks: tuple[str, ...] = ("pgd", "bim", "autoattack"),
     shares: tuple[float, ...] = SHARES,
+    form: Form = "plain",
 ) -> Sweep:
     """AdvAcc, DetAUC and l2 of refined attacks against the share of pixels, LeNet on MNIST.
 
@@ -52,8 +59,9 @@ def figure_3_6(
         seeds: of the maps.
         attacks: the source attacks.
         shares: beta; 1 is the source attack itself, a row of every run.
+        form: of the map: plain, changed or conditioned; see ``aureole run refine --help``.
     """
-    return _sweep("Refined attacks on LeNet, MNIST", case("mnist", scale, data), attacks, shares, seeds)
+    return _sweep("Refined attacks on LeNet, MNIST", case("mnist", scale, data), attacks, shares, seeds, form=form)
 
 
 def figure_3_7(
@@ -63,6 +71,7 @@ def figure_3_7(
     attacks: tuple[str, ...] = ("pgd", "bim", "autoattack"),
     shares: tuple[float, ...] = SHARES,
     depths: tuple[int, ...] = (32,),
+    form: Form = "plain",
 ) -> Sweep:
     """AdvAcc, DetAUC and l2 of refined attacks against the share of pixels, residual networks on CIFAR-10.
 
@@ -73,6 +82,7 @@ def figure_3_7(
         attacks: the source attacks.
         shares: beta; 1 is the source attack itself, a row of every run.
         depths: of the victims; the thesis has 32 and 56.
+        form: of the map: plain, changed or conditioned; see ``aureole run refine --help``.
     """
     runs: dict[str, Experiment] = {}
     for depth in depths:
@@ -80,7 +90,7 @@ def figure_3_7(
         assert isinstance(found.victim, Training)
         model = replace(found.victim.model, name=f"resnet{depth}")
         found = replace(found, victim=replace(found.victim, model=model))
-        runs |= _sweep("", found, attacks, shares, seeds, victim=f"resnet{depth}").runs
+        runs |= _sweep("", found, attacks, shares, seeds, victim=f"resnet{depth}", form=form).runs
     return Sweep(title="Refined attacks on residual networks, CIFAR-10", runs=runs)
 
 
@@ -91,6 +101,7 @@ def figure_3_10(
     seeds: tuple[int, ...] = (0,),
     attacks: tuple[str, ...] = ("pgd", "bim"),
     shares: tuple[float, ...] = SHARES,
+    form: Form = "plain",
 ) -> Sweep:
     """Refined attacks on victims trained with PGD and with TRADES, beside the undefended one.
 
@@ -101,12 +112,13 @@ def figure_3_10(
         seeds: of the maps.
         attacks: the source attacks.
         shares: beta; 1 is the source attack itself, a row of every run.
+        form: of the map: plain, changed or conditioned; see ``aureole run refine --help``.
     """
     found = case(setting, scale, data)
     cases = {"undefended": found} | {name: defended(found, setting, scale, name) for name in ("pgd", "trades")}
     runs: dict[str, Experiment] = {}
     for name, each in cases.items():
-        runs |= _sweep("", each, attacks, shares, seeds, victim=f"victim-{name}").runs
+        runs |= _sweep("", each, attacks, shares, seeds, victim=f"victim-{name}", form=form).runs
     return Sweep(title=f"Refined attacks on defended victims, {setting}", runs=runs)
 
 
@@ -116,6 +128,7 @@ def table_3_1(
     scale: Scale = "small",
     seeds: tuple[int, ...] = (0, 1, 2),
     share: float = 0.3,
+    form: Form = "plain",
 ) -> Sweep:
     """Refined attacks beside JSMA, SparseFool and CornerSearch: AdvAcc, DetAUC, l2 and time.
 
@@ -125,24 +138,33 @@ def table_3_1(
         scale: the paper's, or a declared cheaper one.
         seeds: of the maps; the sparse attacks run with the first alone.
         share: beta.
+        form: of the map: plain, changed or conditioned; see ``aureole run refine --help``.
     """
-    found, radius = case(setting, scale, data), 0.3 if setting == "mnist" else 0.03
     source = "autoattack" if setting == "mnist" else "bim"
+    found, sparse = _beside_sparse(setting, case(setting, scale, data), scale)
+    title = f"Refined and sparse attacks, {setting}"
+    return _comparing(_sweep(title, found, (source,), (share,), seeds, form=form), sparse)
+
+
+def _beside_sparse(setting: Setting, found: Case, scale: Scale) -> tuple[Case, dict[str, Attack]]:
+    """Return JSMA, SparseFool and CornerSearch for a case, and the case, at the small scale on fewer test images."""
     corner = CornerSearch(max_pixels=0.7, kappa=1.5 if setting == "mnist" else 1.0)
     if scale == "small":
         corner = replace(corner, num_samples=100, increment=20)
         number = 200 if setting == "mnist" else 100
         reason = f"{found.reason.rpartition('; ')[0]}; {number} test images; CornerSearch with 100 sets in steps of 20"
         found = replace(found, num_examples=number, reason=reason)
-    sparse = {
-        "jsma": JSMA(theta=radius, gamma=0.3),
+    return found, {
+        "jsma": JSMA(theta=found.ball.radius, gamma=0.3),
         "sparsefool": SparseFool(ball=found.ball, lambda_=2.0),
         "cornersearch": corner,
     }
-    sweep = _sweep(f"Refined and sparse attacks, {setting}", found, (source,), (share,), seeds)
-    first = f"victim-{source}-{share:g}-seed{seeds[0]}"
-    run = sweep.runs[first]
-    return replace(sweep, runs={**sweep.runs, first: replace(run, compare=sparse)})  # pyright: ignore[reportCallIssue]
+
+
+def _comparing(sweep: Sweep, attacks: dict[str, Attack]) -> Sweep:
+    """Return a sweep whose first refinement judges other attacks beside."""
+    first, run = next((name, run) for name, run in sweep.runs.items() if isinstance(run, Refinement))
+    return replace(sweep, runs={**sweep.runs, first: replace(run, compare=attacks)})
 
 
 def table_3_3(
@@ -152,6 +174,7 @@ def table_3_3(
     seeds: tuple[int, ...] = (0,),
     share: float = 0.3,
     attacks: tuple[str, ...] = ("pgd", "autoattack", "bim"),
+    form: Form = "plain",
 ) -> Sweep:
     """Maps learned from one attack, used to refine the others.
 
@@ -162,14 +185,15 @@ def table_3_3(
         seeds: of the maps.
         share: beta.
         attacks: each teaches a map, and is refined with every map.
+        form: of the map: plain, changed or conditioned; see ``aureole run refine --help``.
     """
-    found = case(setting, scale, data)
+    found = formed(case(setting, scale, data), form)
     assert isinstance(found.victim, Training)
     runs: dict[str, Experiment] = {"victim": found.victim}
     for seed in seeds:
         for source in attacks:
             run = refinement(found, share, source, *(a for a in attacks if a != source))
-            runs[f"victim-{source}-{share:g}-seed{seed}"] = replace(run, refiner=replace(run.refiner, seed=seed))
+            runs[_name("victim", source, share, form, seed)] = with_seed(run, seed)
     return Sweep(title=f"Transfer of vulnerability maps, {setting}", runs=runs)
 
 
@@ -195,13 +219,29 @@ def figure_3_8(
     for seed in seeds:
         for share in shares:
             run = refinement(found, share, "bim")
-            runs[f"bim-{share:g}-seed{seed}"] = replace(run, refiner=replace(run.refiner, seed=seed))
+            runs[f"bim-{share:g}-seed{seed}"] = with_seed(run, seed)
     return Sweep(title="Refined BIM, ImageNet", runs=runs)
 
 
-def pictures(
-    setting: Literal["mnist", "cifar10", "fundus"], attack: str, model: str | None = None
-) -> Callable[..., Sweep]:
+def figure_3_4(
+    data: str | None = None, scale: Scale = "small", attack: str = "autoattack", share: float = 0.3
+) -> Sweep:
+    """Show refined images of a residual network's beside those of JSMA, SparseFool and CornerSearch, CIFAR-10.
+
+    Args:
+        data: folder of the data.
+        scale: the paper's, or a declared cheaper one.
+        attack: the source attack.
+        share: beta.
+    """
+    found, sparse = _beside_sparse("cifar10", case("cifar10", scale, data), scale)
+    assert isinstance(found.victim, Training)
+    if scale == "paper":
+        found = replace(found, victim=replace(found.victim, model=replace(found.victim.model, name="resnet56")))
+    return _comparing(_sweep("Vulnerability maps, cifar10", found, (attack,), (share,), (0,)), sparse)
+
+
+def pictures(setting: Literal["mnist", "cifar10", "fundus"], attack: str) -> Callable[..., Sweep]:
     """Return a recipe whose report shows images, perturbations, maps and refined images."""
 
     def build(data: str | None = None, scale: Scale = "small", attack: str = attack, share: float = 0.3) -> Sweep:
@@ -213,10 +253,6 @@ def pictures(
             attack: the source attack.
             share: beta.
         """
-        found = case(setting, scale, data)
-        if model is not None and scale == "paper":
-            assert isinstance(found.victim, Training)
-            found = replace(found, victim=replace(found.victim, model=replace(found.victim.model, name=model)))
-        return _sweep(f"Vulnerability maps, {setting}", found, (attack,), (share,), (0,))
+        return _sweep(f"Vulnerability maps, {setting}", case(setting, scale, data), (attack,), (share,), (0,))
 
     return build

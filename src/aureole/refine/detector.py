@@ -34,7 +34,7 @@ from aureole.refine.density import RULES, Rule, log_density, non_maximal_entropy
 _SELECTION, _HALVES, _BOOTSTRAP = 1, 2, 3  # what a seed is used for
 
 
-class TooFewExamples(InputError):
+class TooFewExamplesError(InputError):
     """Too few pairs of images can be used, or too few reference images of a class: there is no detector to judge.
 
     Example:
@@ -42,7 +42,7 @@ class TooFewExamples(InputError):
         >>> from aureole.refine.detector import detection_auc
         >>> detection_auc(torch.rand(4, 3), torch.rand(4, 3), torch.arange(4) < 1)
         Traceback (most recent call last):
-        aureole.refine.detector.TooFewExamples: expected at least 2 usable pairs of images in each half; got 1 and 3: ...
+        aureole.refine.detector.TooFewExamplesError: expected at least 2 usable pairs of images in each half; got 1 ...
     """
 
 
@@ -90,7 +90,7 @@ def detection_auc(
         seed: decides those draws.
 
     Raises:
-        TooFewExamples: a half has fewer than two pairs.
+        TooFewExamplesError: a half has fewer than two pairs.
         InputError: the features differ in shape, or one is not finite.
 
     Example:
@@ -134,7 +134,7 @@ def _check_pairs(natural: Tensor, adversarial: Tensor, first_half: Tensor) -> No
 def _check_halves(first_half: Tensor) -> None:
     first, second = int(first_half.sum()), int((~first_half).sum())
     if min(first, second) < 2:
-        raise TooFewExamples(
+        raise TooFewExamplesError(
             f"expected at least 2 usable pairs of images in each half; got {first} and {second}: give more images, or"
             " use the pairs where the attack failed too (successful_only=False)"
         )
@@ -182,7 +182,7 @@ class Reference:
         """Return confidence, log density and non-ME of images, in float64, from what the victim computed for them.
 
         Raises:
-            TooFewExamples: a class is predicted of which there are fewer than two reference images.
+            TooFewExamplesError: a class is predicted of which there are fewer than two reference images.
         """
         logits = found.logits.cpu().double()
         predicted, hidden = logits.argmax(1), found.hidden.cpu()
@@ -190,7 +190,7 @@ class Reference:
         for label in predicted.unique().tolist():
             points = self.classes[label]
             if len(points) < 2:
-                raise TooFewExamples(
+                raise TooFewExamplesError(
                     f"expected at least 2 reference images that the victim predicts (rightly, where labels are given)"
                     f" as class {label}; got {len(points)}: give more training images"
                 )
@@ -316,8 +316,8 @@ class Detector:
             reference: from :meth:`reference`, with the same victim.
 
         Raises:
-            TooFewExamples: fewer than two pairs of a half can be used, or a class is predicted of which there are fewer
-                than two reference images.
+            TooFewExamplesError: fewer than two pairs of a half can be used, or a class is predicted of which there are
+                fewer than two reference images.
             InputError: images or labels are not as described, or the victim's outputs are not finite.
         """
         _check(victim, x, y)

@@ -1,4 +1,4 @@
-"""Pictures of refinement (thesis, Figures 3.3 to 3.5): image, perturbation, vulnerability map, what is kept of it."""
+"""Pictures of refinement (thesis, Figures 3.3 to 3.5): image, perturbation, map, what is kept of it, other attacks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from aureole.core.errors import InputError
 from aureole.core.records import Record
 from aureole.report.aggregate import data_of, split
-from aureole.report.layout import number
+from aureole.report.layout import listing, number
 from aureole.report.pictures import Picture, address, diverging, picture
 from aureole.report.refined_rows import lines_of
 from aureole.report.refined_words import telling_share
@@ -22,6 +22,7 @@ _MOST_IMAGES = 6
 _HEAD = ("image", "perturbation", "attacked", "vulnerability", "kept", "refined")
 _IMAGES = ("x", "x_source", "x_refined")
 _CLASSES = ("predicted", "predicted_source", "predicted_refined", "labels")
+_COMPARED = ("x_compared", "predicted_compared")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,9 @@ def read_pairs(path: Path) -> dict[str, Any]:
 
     Args:
         path: an npz file with ``x``, ``x_source``, ``x_refined`` (k, C, H, W), ``map`` (k, H, W), ``labels``,
-            ``predicted``, ``predicted_source``, ``predicted_refined`` (k,) and, if there are any, ``class_names``.
+            ``predicted``, ``predicted_source``, ``predicted_refined`` (k,) and, if there are any, ``class_names``, and
+            what other attacks made of the images: their names ``compared`` (n,), ``x_compared`` (n, k, C, H, W) and
+            ``predicted_compared`` (n, k).
 
     Returns:
         Name -> array.
@@ -93,17 +96,21 @@ def read_pairs(path: Path) -> dict[str, Any]:
             arrays = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path.name} is not a complete npz file without objects: repeat the run") from error
-    missing = [name for name in (*_IMAGES, *_CLASSES, "map") if name not in arrays]
+    arrays["compared"] = np.ravel(arrays.get("compared", []))
+    others = arrays["compared"].shape
+    missing = [name for name in (*_IMAGES, *_CLASSES, "map", *_COMPARED * any(others)) if name not in arrays]
     if missing:
         raise InputError(f"{path.name} has no array {missing[0]!r}: repeat the run")
     shape = arrays["x"].shape
     if len(shape) != 4 or 0 in shape:
         raise InputError(f"{path.name}: x must have the shape (images, channels, height, width); got {shape}")
     expected = dict.fromkeys(_IMAGES, shape) | dict.fromkeys(_CLASSES, shape[:1]) | {"map": (shape[0], *shape[2:])}
+    if any(others):
+        expected |= {"x_compared": others + shape, "predicted_compared": others + shape[:1]}
     for name, wanted in expected.items():
         if arrays[name].shape != wanted:
             raise InputError(f"{path.name}: {name} must have the shape {wanted}; got {arrays[name].shape}")
-        if arrays[name].dtype.kind not in ("iu" if name in _CLASSES else "fiu"):
+        if arrays[name].dtype.kind not in ("iu" if name in (*_CLASSES, _COMPARED[1]) else "fiu"):
             raise InputError(f"{path.name}: {name} must hold numbers; got {arrays[name].dtype}")
     return arrays
 
@@ -118,10 +125,11 @@ def _sheet(path: Path, title: str) -> Sheet:
     x, x_source, x_refined = (arrays[name].astype(np.float64) for name in _IMAGES)
     delta, kept = (x_source - x).mean(axis=1), (x_refined - x).mean(axis=1)
     largest = float(np.nanmax(np.abs(delta))) or 1.0
-    low, high = min(0.0, float(x.min()), float(x_source.min())), max(1.0, float(x.max()), float(x_source.max()))
+    drawn = [arrays[name] for name in ("x", "x_source", "x_compared") if name in arrays]
+    low, high = min(0.0, *(float(a.min()) for a in drawn)), max(1.0, *(float(a.max()) for a in drawn))
     rows = []
     for i in range(min(len(x), _MOST_IMAGES)):
-        label, *seen = (_named(arrays, name, i) for name in ("labels", *_CLASSES[:3]))
+        label, *seen = (_named(arrays, arrays[name][i]) for name in ("labels", *_CLASSES[:3]))
         pictures = [
             picture((x[i] - low) / (high - low), f"Image, classified as {seen[0]}"),
             Picture(source=address(diverging(delta[i] / largest)), words="Perturbation of the attack"),
@@ -130,16 +138,34 @@ def _sheet(path: Path, title: str) -> Sheet:
             Picture(source=address(diverging(kept[i] / largest)), words="What is kept of the perturbation"),
             picture((x_refined[i] - low) / (high - low), f"Refined image, classified as {seen[2]}"),
         ]
-        share = float((x_refined[i] != x[i]).any(axis=0).mean())
-        words = [seen[0], "", seen[1], "", f"{100 * share:.0f} % of pixels", seen[2]]
+        words = [seen[0], "", seen[1], "", f"{_changed(x[i], x_refined[i])} of pixels", seen[2]]
         wrong = [seen[0] != label, False, seen[1] != label, False, False, seen[2] != label]
-        rows.append([Shown(picture=p, words=w, fooled=f) for p, w, f in zip(pictures, words, wrong, strict=True)])
+        row = [Shown(picture=p, words=w, fooled=f) for p, w, f in zip(pictures, words, wrong, strict=True)]
+        rows.append(row + _compared(arrays, i, (low, high)))
     both = all(bool((arrays[name] != arrays["labels"]).all()) for name in _CLASSES[1:3])
-    return Sheet(title=title, note=_note(x.shape, largest, (low, high), both=both), rows=rows)
+    others, note = [str(name) for name in arrays["compared"]], _note(x.shape, largest, (low, high), both=both)
+    if others:
+        note += f" Beside stand the images of {listing(others)}, with the share of the pixels that they change."
+    return Sheet(title=title, note=note, head=(*_HEAD, *others), rows=rows)
 
 
-def _named(arrays: dict[str, Any], name: str, place: int) -> str:
-    names, index = arrays.get("class_names", []), int(arrays[name][place])
+def _compared(arrays: dict[str, Any], place: int, ends: tuple[float, float]) -> list[Shown]:
+    """Return what other attacks made of an image."""
+    shown, (low, high) = [], ends
+    for n, name in enumerate(arrays["compared"]):
+        image, seen = arrays["x_compared"][n, place], _named(arrays, arrays["predicted_compared"][n, place])
+        drawn = picture((image - low) / (high - low), f"Image of {name}, classified as {seen}")
+        words = f"{seen} ({_changed(arrays['x'][place], image)})"
+        shown.append(Shown(picture=drawn, words=words, fooled=seen != _named(arrays, arrays["labels"][place])))
+    return shown
+
+
+def _changed(x: Any, x_adv: Any) -> str:
+    return f"{100 * float((x_adv != x).any(axis=0).mean()):.0f} %"
+
+
+def _named(arrays: dict[str, Any], index: Any) -> str:
+    names = arrays.get("class_names", [])
     return str(names[index]) if 0 <= index < len(names) else str(index)
 
 

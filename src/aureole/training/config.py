@@ -12,7 +12,8 @@ from aureole.core.balls import Ball, Linf
 from aureole.core.errors import InputError
 from aureole.core.method import Method
 from aureole.data import Data
-from aureole.models import ModelConfig
+from aureole.models import MAPS, ModelConfig
+from aureole.refine import PVAR
 from aureole.robust import Natural
 from aureole.training.optimizers import SGD, Optimizer
 
@@ -127,6 +128,11 @@ class Training:
             raise InputError(f"ema_decay must lie in [0, 1); got {self.ema_decay}")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise InputError(f"clip_norm must be positive; got {self.clip_norm}")
+        if self.model.name in MAPS and not isinstance(self.method, PVAR):
+            raise InputError(
+                f"the model {self.model.name} makes a map of pixels, and {self.method.title} trains a classifier:"
+                " choose another model, such as lenet5 or resnet18"
+            )
         if self.engine.devices < 1 or self.batch_size % self.engine.devices:
             raise InputError(
                 f"batch_size must divide among the devices; got {self.batch_size} and {self.engine.devices}"

@@ -118,6 +118,33 @@ def test_processes_end_with_the_same_rows_and_outcomes(judgeable: Path, tmp_path
         assert all(np.array_equal(a[name], b[name]) for name in a)
 
 
+def counted(job: Job, folder: Path) -> list[list[int]]:
+    """Return the confusion, counted one image at a time."""
+    subject = job.source.load(job.plan)
+    network, counts = subject.network.eval(), np.zeros((10, 10), dtype=int)
+    for batch in batches(subject, 0, 1, "cpu"):
+        counts[int(batch.y), int(network(batch.x).argmax())] += 1
+    return counts.tolist()
+
+
+def test_natural_row_of_a_run_has_its_confusion(judgeable: Path, tmp_path: Path) -> None:
+    job = a_job(judgeable, FGSM(ball=Linf(0.15)))
+    subject = job.source.load(job.plan)
+    natural, attacked, *_ = judge(job, subject, tmp_path).rows
+    assert natural.confusion == counted(job, tmp_path)
+    assert sum(map(sum, natural.confusion)) == natural.num_examples > natural.num_correct > 0
+    assert attacked.confusion == []
+    assert not subject.network._forward_hooks
+
+
+def test_confusion_of_many_classes_is_not_kept(judgeable: Path, tmp_path: Path) -> None:
+    job = a_job(judgeable)
+    subject = job.source.load(job.plan)
+    wide = nn.Sequential(subject.network, nn.ZeroPad1d((0, 11)))
+    (row,) = judge(job, replace(subject, network=wide), tmp_path).rows
+    assert row.confusion == []
+
+
 def test_a_process_says_how_far_it_is(judgeable: Path) -> None:
     said: list[dict[str, Any]] = []
     work(a_job(judgeable, PGD5), judgeable, 0, 2, said.append)

@@ -28,6 +28,7 @@ from aureole.training.evaluation.sources import ForeignModel
 from aureole.training.fit import WEIGHTS, load_model
 from aureole.training.optimizers import RAdam
 from aureole.training.refinement.attacked import attacked, pixels
+from aureole.training.refinement.measure import Judge
 from aureole.training.refinement.run import LEARNER, Refinement, run_refinement
 
 ENGINE = Engine(progress=False, accelerator="cpu")
@@ -116,6 +117,41 @@ def test_pairs_are_kept_for_pictures_and_people(finished: Path) -> None:
         assert (pairs["predicted"] == pairs["labels"]).all()
         assert (pairs["predicted_source"] != pairs["labels"]).all()
         assert (pairs["predicted_refined"] != pairs["labels"]).all()
+        assert pairs["compared"].tolist() == ["weak"]
+        victim, _ = load_model(finished / "victim")
+        x, labels = torch.from_numpy(pairs["x"]), torch.from_numpy(pairs["labels"])
+        expected = TINY.compare["weak"](victim, x, labels)
+        assert torch.equal(torch.from_numpy(pairs["x_compared"]), expected[None])
+        assert pairs["predicted_compared"].tolist() == [victim(expected).argmax(-1).tolist()]
+
+
+def test_nothing_is_compared_where_no_attack_is(finished: Path, tmp_path: Path) -> None:
+    alone = replace(TINY, victim=None, victim_folder=str(finished / "victim"), compare={}, num_pictures=1, rivals=False)
+    run_refinement(alone, tmp_path / "run")
+    with np.load(tmp_path / "run" / "pairs.npz") as pairs:
+        assert len(pairs["compared"]) == 0
+        assert "x_compared" not in pairs.files
+
+
+class _Faint(torch.nn.Module):
+    """A victim with three classes that has no finite answer to a dark image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = torch.nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x.flatten(1)) / (x.flatten(1).sum(1, keepdim=True) > 0)
+
+
+def test_too_few_examples_leave_no_detection_and_any_other_mistake_is_said() -> None:
+    x, y = torch.rand(20, 1, 2, 2) + 0.1, torch.zeros(20, dtype=torch.int64)
+    victim = _Faint()
+    judge = Judge(victim, Detector(), Detector().reference(victim, x))
+    few = judge.row("none", "all", 1.0, x, x, y, 0.0, 0.0)  # nothing is fooled
+    assert (few.detection, few.detection_pairs) == (None, 0)
+    with pytest.raises(InputError, match="must be finite"):
+        judge.row("dark", "all", 1.0, x, torch.zeros_like(x), y, 0.0, 0.0)
 
 
 def test_a_finished_run_is_returned_and_another_refused(finished: Path) -> None:
@@ -221,6 +257,12 @@ def test_what_is_wrong_is_said(finished: Path, tmp_path: Path) -> None:
         replace(TINY, sources={})
     with pytest.raises(InputError, match="trains a PVAR"):
         replace(TINY, refiner=Training())
+    for name, message in (("lenet5", "lenet5 is a classifier: choose one of vulnerability-unet"),
+                          ("vulnerability-net", "unknown map network 'vulnerability-net': did you mean")):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            replace(TINY, refiner=replace(TINY.refiner, model=ModelConfig(name=name)))
+    with pytest.raises(InputError, match="vulnerability-unet makes a map of pixels, and natural trains a classifier"):
+        Training(model=ModelConfig(name="vulnerability-unet"))
     with pytest.raises(InputError, match="num_examples"):
         replace(TINY, num_examples=0)
     with pytest.raises(InputError, match="no run at"):

@@ -18,8 +18,8 @@ from typing import Literal
 
 from aureole.core.errors import InputError
 from aureole.core.records import wilson_interval
-from aureole.core.schema import from_values, shorten
-from aureole.refine.study.pairs import KEY_NAME, PairKey, StudyKey, parsed
+from aureole.core.schema import from_values, read_object, shorten
+from aureole.refine.study.pairs import FORMAT, KEY_NAME, PairKey, StudyKey
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,8 @@ def read_session(path: Path, key: StudyKey, *, allow_incomplete: bool = False) -
         InputError: the file is malformed, of another study, says what the page cannot have shown, or lacks answers.
     """
     path = Path(path)
-    values = parsed(path, "a file of answers", "give the files that the page saved, as they are")
+    mend = "give the files that the page saved, as they are"
+    values = read_object(path, "a file of answers", mend, field="format", version=FORMAT)
     if values.get("study") != key.study:
         got = shorten(values.get("study"))
         raise InputError(f"{path} answers study {got}, and this is {key.study!r}: give the answers to this study")

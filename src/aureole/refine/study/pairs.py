@@ -9,7 +9,6 @@ Source: Thesis, section 3.4.5.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from aureole.core.errors import InputError
-from aureole.core.schema import from_values, shorten
+from aureole.core.schema import from_values, read_object
 
 if TYPE_CHECKING:
     import numpy as np
@@ -205,7 +204,8 @@ def read_key(path: Path) -> StudyKey:
     """
     path = Path(path)
     path = path / KEY_NAME if path.is_dir() else path
-    values = parsed(path, "the key of a study", f"give the {KEY_NAME} that was written beside the page, or its folder")
+    mend = f"give the {KEY_NAME} that was written beside the page, or its folder"
+    values = read_object(path, "the key of a study", mend, field="format", version=FORMAT)
     try:
         key = from_values(StudyKey, values)
     except InputError as error:
@@ -213,29 +213,3 @@ def read_key(path: Path) -> StudyKey:
     if not key.pairs:
         raise InputError(f"{path} has no pairs: make the study again")
     return key
-
-
-def parsed(path: Path, what: str, mend: str) -> dict[str, Any]:
-    """Return the values of a JSON file of this format's version.
-
-    Args:
-        path: the file.
-        what: what the file should be, in words.
-        mend: what to do where it is something else.
-
-    Raises:
-        InputError: the file cannot be read, is not JSON, not an object, or of another version.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise InputError(f"cannot read {path} as {what} ({reason}): {mend}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not complete JSON ({error}): {mend}") from error
-    if not isinstance(values, dict) or "format" not in values:
-        raise InputError(f"{path} is not {what}: expected an object with a field 'format'; {mend}")
-    if type(values["format"]) is not int or values["format"] != FORMAT:
-        got = shorten(values["format"])
-        raise InputError(f"{path} has format {got}; this version reads {FORMAT}: use the version that wrote it")
-    return values

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from aureole.attacks.base import Attack
 from aureole.attacks.gradient import GradientAttack
@@ -21,6 +22,7 @@ from aureole.core.balls import Ball
 from aureole.core.config import to_values
 from aureole.core.errors import InputError, UntrustedResult
 from aureole.core.method import Batch
+from aureole.core.model import logits_of
 from aureole.core.random import Streams, mix_seed
 from aureole.data import BatchLoader
 from aureole.metrics import FileJournal, Outcomes, OutcomeTable, evaluate, model_fingerprint
@@ -31,6 +33,7 @@ from aureole.training.evaluation.sources import ForeignModel, Subject, TrainedRu
 from aureole.training.evaluation.trials import WORST_CASE, Trial, at_radius, check_radius, reaches_one_picture
 
 JOURNALS = "journal"
+_MOST_CLASSES = 20  # of a confusion that goes into a record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +106,11 @@ def judge(job: Job, subject: Subject, folder: Path) -> Judged:
     keys = {trial.label: key_of(trial, subject) for trial in job.trials}
     with memory_errors(job.plan.batch_size), Bars(subject.title, enabled=job.progress) as bars:
         clock = time.perf_counter()
-        natural = evaluate(subject.network, batches(subject, job.plan.seed, job.plan.batch_size, device), None)
-        rows = [_row("natural", natural, time.perf_counter() - clock, {"seed": job.plan.seed})]
+        with _listening(subject.network) as heard:
+            natural = evaluate(subject.network, batches(subject, job.plan.seed, job.plan.batch_size, device), None)
+        confusion = _confusion(natural.labels, heard) if isinstance(job.source, TrainedRun) else []
+        settings = {"seed": job.plan.seed}
+        rows = [_row("natural", natural, time.perf_counter() - clock, settings, confusion=confusion)]
         table = OutcomeTable.of(natural, about=_about(subject))
         if job.devices > 1 and job.trials:
             from aureole.training.evaluation.processes import share
@@ -211,6 +217,32 @@ def _about(subject: Subject) -> str:
 
 def _threat(ball: Ball) -> str:
     return json.dumps(to_values(ball))
+
+
+@contextmanager
+def _listening(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Keep the logits of few classes that a network returns: each image once, in order, where nothing attacks."""
+    heard: list[Tensor] = []
+
+    def listen(_: nn.Module, __: Any, output: Any) -> None:
+        logits = logits_of(output)
+        if logits.shape[1] <= _MOST_CLASSES:
+            heard.append(logits)
+
+    handle = network.register_forward_hook(listen)
+    try:
+        yield heard
+    finally:
+        handle.remove()
+
+
+def _confusion(labels: Tensor, heard: Sequence[Tensor]) -> list[list[int]]:
+    """Count the images of each true class (a row) in each predicted class (a column); empty where nothing was kept."""
+    if not heard:
+        return []
+    classes = heard[0].shape[1]
+    predicted = torch.cat([logits.argmax(-1) for logits in heard]).cpu()
+    return (labels.cpu() * classes + predicted).bincount(minlength=classes**2).view(classes, classes).tolist()
 
 
 def _row(attack: str, outcomes: Outcomes, seconds: float, settings: dict[str, Any], **more: Any) -> records.Evaluation:

@@ -29,7 +29,7 @@ from aureole.refine import (
     refined,
     top_pixels,
 )
-from aureole.refine.detector import Reference
+from aureole.refine.detector import Reference, TooFewExamplesError
 from aureole.training.refinement.attacked import Attacked
 
 _BATCH = 100
@@ -99,7 +99,7 @@ class Judge:
         """Return DetAUC; None where too few attacks succeed, or too little is known of a class."""
         try:
             return self.detector.judge(self.victim, x, x_adv, y, self.reference)
-        except InputError:
+        except TooFewExamplesError:
             return None
 
 
@@ -145,7 +145,7 @@ def _rivals(judge: Judge, refiner: Refiner, name: str, pair: Attacked, y: Tensor
         return torch.cat([rank(*parts) for parts in zip(*(t.split(_BATCH) for t in tensors), strict=True)])
 
     with torch.no_grad(), frozen(refiner.network):
-        rankings = {"map": each(refiner.map, x, x_source)}
+        rankings = {"map": each(refiner.scores, x, x_source)}
     rankings["size"] = by_size(x, x_source)
     for label, num_points in (("gradient", 1), ("integrated gradient", 8)):
         rankings[label] = each(
@@ -175,11 +175,19 @@ def _seconds(refiner: Refiner, x: Tensor, x_source: Tensor) -> float:
 
 @torch.no_grad()
 def write_pairs(
-    judge: Judge, refiner: Refiner, pairs: Mapping[str, Attacked], test: ImageSet, count: int, path: Path
+    judge: Judge,
+    refiner: Refiner,
+    pairs: Mapping[str, Attacked],
+    test: ImageSet,
+    count: int,
+    path: Path,
+    *,
+    num_compared: int = 0,
 ) -> None:
     """Keep a few test images with their maps, their attacked and their refined versions: for pictures and a user study.
 
     Of the first attack; the first images that the victim classifies correctly and that attack and refinement fool.
+    Beside them, what the last ``num_compared`` attacks made of the same images.
 
     Raises:
         InputError: the file cannot be written.
@@ -199,11 +207,16 @@ def write_pairs(
         "predicted": judge.predict(x), "predicted_source": judge.predict(x_source),
         "predicted_refined": judge.predict(x_refined),
     }  # fmt: skip
+    compared = {other: pairs[other].x_source[chosen] for other in list(pairs)[len(pairs) - num_compared :]}
+    if compared:
+        arrays["x_compared"] = torch.stack(list(compared.values()))
+        arrays["predicted_compared"] = torch.stack([judge.predict(images) for images in compared.values()])
     temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
     try:
         np.savez_compressed(
             temporary,
             attack=np.array(name),
+            compared=np.array(list(compared), dtype=str),
             class_names=np.array(test.class_names),
             names=np.array([f"{name}-{place}" for place in chosen.tolist()]),
             **{key: value.numpy() for key, value in arrays.items()},

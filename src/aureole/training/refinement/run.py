@@ -14,7 +14,7 @@ from torch import nn
 from aureole.attacks.base import Attack
 from aureole.attacks.gradient import PGD
 from aureole.core.balls import Linf
-from aureole.core.errors import InputError
+from aureole.core.errors import InputError, unknown_name
 from aureole.core.records import (
     RECORD_NAME,
     Record,
@@ -22,7 +22,7 @@ from aureole.core.records import (
     write_record,
 )
 from aureole.data import Splits
-from aureole.models import ModelConfig
+from aureole.models import MAPS, MODELS, ModelConfig
 from aureole.refine import PVAR, Detector, StoredSource
 from aureole.training.config import Training
 from aureole.training.evaluation.sources import ForeignModel, check_fit
@@ -59,7 +59,7 @@ class Refinement:
         num_examples: the first so many test images; None for all.
         detector: tells adversarial from natural images.
         rivals: judge rankings without a network, too, at the same number of pixels.
-        num_pictures: test images whose maps and refined images are kept for the report and a user study.
+        num_pictures: test images whose maps, refined and compared images are kept for the report and a user study.
     """
 
     refiner: Annotated[Training, tyro.conf.arg(name="")] = LEARNER  # its fields are options without a prefix
@@ -77,6 +77,15 @@ class Refinement:
     def __post_init__(self) -> None:
         if not isinstance(self.refiner.method, PVAR):
             raise InputError(f"a refinement trains a PVAR; got the method {self.refiner.method.title}")
+        name = self.refiner.model.name
+        if name in MODELS:
+            known = ", ".join(MAPS)
+            raise InputError(f"a refinement trains a map of pixels; {name} is a classifier: choose one of {known}")
+        if name not in MAPS:
+            raise unknown_name("map network", name, MAPS)
+        if self.refiner.method.conditioned != name.endswith("-conditioned"):
+            wanted = "that ends in -conditioned" if self.refiner.method.conditioned else "without -conditioned"
+            raise InputError(f"method.conditioned is {self.refiner.method.conditioned}: choose a map {wanted}; got {name}")
         if not self.sources:
             raise InputError("a refinement needs at least one attack to refine; got none")
         if self.num_examples is not None and self.num_examples < 1:
@@ -120,10 +129,9 @@ def run_refinement(config: Refinement, folder: Path, *, recipe: str = "") -> Rec
     pairs = {
         name: _attacked(config, folder, victim, "test", splits, name) for name in (*config.sources, *config.compare)
     }
-    rows = measure(
-        judge, method.refiner(network), pairs, test.labels, num_compared=len(config.compare), rivals=config.rivals
-    )
-    write_pairs(judge, method.refiner(network), pairs, test, config.num_pictures, folder / "pairs.npz")
+    refiner, num_compared = method.refiner(network), len(config.compare)
+    rows = measure(judge, refiner, pairs, test.labels, num_compared=num_compared, rivals=config.rivals)
+    write_pairs(judge, refiner, pairs, test, config.num_pictures, folder / "pairs.npz", num_compared=num_compared)
     record = recorded(
         "refinement",
         config,
