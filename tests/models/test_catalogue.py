@@ -63,7 +63,14 @@ def test_map_networks_make_one_map(name):
 
 def test_the_promised_names_are_there():
     promised = "lenet5 lenet-large small-cnn resnet18 resnet20 resnet32 resnet56 resnet110 wrn-28-10 wrn-34-10 wrn-40-2"
-    assert set(promised.split()) | {"wrn-28-2", "wrn-16-1"} <= set(MODELS)
+    distilled = "resnet8x4 resnet32x4 resnet50 resnet18-imagenet resnet34-imagenet vgg8 vgg13 vgg19 mobilenet-v2"
+    assert set(promised.split()) | set(distilled.split()) | {"wrn-28-2", "wrn-16-1"} <= set(MODELS)
+    assert {"shufflenet-v1", "shufflenet-v2"} <= set(MODELS)
+
+
+def test_vgg_is_told_the_size_of_the_images():
+    with pytest.raises(InputError, match="at least 8x8"):
+        build("vgg8", shape=(1, 4, 4))
 
 
 def test_normalisation_inside_equals_normalisation_outside():

@@ -66,8 +66,21 @@ def test_a_short_run_does_not_end_before_its_ramp(setting: Literal["digits", "mn
         run = find_recipe(f"semisup-{name}").build(setting, "small")
         assert isinstance(run, Training)
         assert isinstance(run.method, SemiSupervised)
-        assert run.method == replace(METHODS[name], ramp=type(ramped[name])(quarter))
+        assert run.method.ramp == type(ramped[name])(quarter)
+        assert (
+            replace(run.method, ramp=ramped[name], ema_decay=getattr(METHODS[name], "ema_decay", None)) == METHODS[name]
+        )
         assert f"a ramp over {quarter} epochs instead of" in run.proxy_reason
+
+
+def test_a_short_run_averages_over_fewer_steps() -> None:
+    averaged = [name for name, method in METHODS.items() if getattr(method, "ema_decay", None) is not None]
+    assert sorted(averaged) == ["fixmatch", "ict", "mean-teacher", "mixmatch"]
+    for name in averaged:
+        run = find_recipe(f"semisup-{name}").build("mnist", "small")
+        assert isinstance(run, Training)
+        assert getattr(run.method, "ema_decay", None) == 0.95
+        assert run.proxy_reason.endswith("weights averaged at 0.95 instead of 0.999")
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aureole.core.method import Batch, Method, Terms
+from aureole.core.method import Batch, Method, Terms, Unlabelled
 from aureole.core.objectives import KL
 from aureole.core.ramps import Constant, Linear
 from aureole.semisup import (
@@ -75,9 +75,18 @@ def test_pi_model(net: nn.Module, x: Tensor, y: Tensor, x_u: tuple[Tensor, Tenso
     def expected(model: nn.Module) -> tuple[Tensor, Tensor]:
         first, second, third = model(torch.cat([x, *x_u])).split([4, 6, 6])
         difference = (softmax(second) - softmax(third).detach()) ** 2
-        return nll(first, y).mean(), 0.5 * 8.0 * difference.sum() / (6 * 3)
+        return nll(first, y).mean(), 0.5 * 100.0 * difference.sum() / (6 * 3)
 
     assert_same(PiModel(ramp=Linear(10.0)), net, batch(2, epoch=5), expected)
+
+
+def test_pi_model_weighs_as_algorithm_1_does(net: nn.Module, x_u: tuple[Tensor, Tensor], y: Tensor) -> None:
+    """Sums over a batch of |B| images, the first |L| labelled, and a weight of 100 |L| / |B| (Laine and Aila)."""
+    net.eval()
+    first, second, share = softmax(net(x_u[0])), softmax(net(x_u[1])), 2 / 6
+    theirs = nll(net(x_u[0][:2]), y[:2]).sum() / 6 + 100 * share * (first - second).square().sum() / (3 * 6)
+    ours = PiModel(ramp=Constant()).loss(net, Batch(x_u[0][:2], y[:2], unlabelled=Unlabelled(x_u)))
+    torch.testing.assert_close(share * ours.total, theirs)
 
 
 def test_pi_model_with_another_distance(

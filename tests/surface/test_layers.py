@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": _FOR_TRAINING | {"training", "report", "recipes"},
 }
 HEAVY = {"PIL", "datasets", "lightning", "matplotlib", "pytorch_lightning", "sklearn", "tensorboard", "torchmetrics"}
-ON_DEMAND = {Path("metrics/torchmetric.py")}  # its package loads it when its name is asked for
+ON_DEMAND = {Path("metrics/torchmetric.py"), Path("metrics/boundary_metric.py")}  # loaded when a name is asked for
 NEVER = {"timm", "torchattacks", "torchdistill", "torchvision"}
 
 

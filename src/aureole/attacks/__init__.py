@@ -5,6 +5,7 @@ from aureole.attacks.apgd import APGD, TargetedAPGD
 from aureole.attacks.autoattack import AutoAttack
 from aureole.attacks.base import Attack
 from aureole.attacks.brendel_bethge import BrendelBethge
+from aureole.attacks.bss import BSSAttack
 from aureole.attacks.carlini_wagner import CarliniWagner
 from aureole.attacks.deepfool import DeepFool
 from aureole.attacks.fab import FAB
@@ -25,6 +26,7 @@ __all__ = [
     "RFGSM",
     "Attack",
     "AutoAttack",
+    "BSSAttack",
     "BrendelBethge",
     "CarliniWagner",
     "CornerSearch",

@@ -32,18 +32,17 @@ class RunOptions:
 def configured(command: str, name: str, arguments: list[str]) -> Any:
     """Return what a recipe makes of the command line: its own options, then the fields of its run or of its engines."""
     from aureole.recipes import find_recipe
-    from aureole.training.config import Engine, Training
-    from aureole.training.refinement.run import Refinement
+    from aureole.training.config import Engine
     from aureole.training.sweep import Sweep, with_engine, with_seed
 
     recipe, prog = find_recipe(name), f"aureole {command} {name}"
     if any(argument in ("-h", "--help") for argument in arguments):
         base = recipe.build()
-        fields = base if isinstance(base, Training | Refinement) else Engine()
+        fields = base if _has_options(base) else Engine()
         return print_help(prog, recipe.build, *([_seeds] if fields is base else []), RunOptions(), fields)
     base, rest = parse_known(recipe.build, arguments, prog=prog)
     before = [*inspect.signature(recipe.build).parameters, *(f.name for f in fields_of(RunOptions))]
-    if not isinstance(base, Training | Refinement):
+    if not _has_options(base):
         engine = parse(Engine, rest, prog=prog, default=Engine(), elsewhere=before)
         changes = {f.name: getattr(engine, f.name) for f in fields_of(engine)}
         return with_engine(base, **{k: v for k, v in changes.items() if v != getattr(Engine(), k)})
@@ -51,6 +50,14 @@ def configured(command: str, name: str, arguments: list[str]) -> Any:
     run = parse(type(base), rest, prog=prog, default=base, elsewhere=[*before, "seeds"])
     runs = {f"seed{seed}": with_seed(run, seed) for seed in seeds}
     return Sweep(title=run.title, runs=runs) if runs else run
+
+
+def _has_options(base: Any) -> bool:
+    """Say whether the fields of what a recipe returned are options of the command line."""
+    from aureole.training.config import Training
+    from aureole.training.experiment import Around
+
+    return isinstance(base, Training) or (isinstance(base, Around) and base.has_options)
 
 
 def _seeds(seeds: tuple[int, ...] = ()) -> tuple[int, ...]:

@@ -92,19 +92,16 @@ def _repeated(before: Any, path: str, home: Path, folder: Path, *, quiet: bool) 
     from aureole.training.config import Training
     from aureole.training.evaluation.evaluate import run_job
     from aureole.training.evaluation.judge import Job
-    from aureole.training.refinement.run import Refinement
-    from aureole.training.study import DiversityStudy
+    from aureole.training.experiment import Around
     from aureole.training.sweep import run_experiment, with_engine
 
     config = from_values(before.config)
     if isinstance(config, Job):
         run_job(replace(config, progress=not quiet), folder)
         return read_record(folder)
-    if not isinstance(config, Training | DiversityStudy | Refinement):
+    if not isinstance(config, Training | Around):
         raise InputError(f"the record {path} holds no configuration of a run: repeat the run that wrote it")
-    if isinstance(config, Refinement):  # its victim is trained anew inside, or found where it was
-        where = "victim" if config.victim is not None else str((home / config.victim_folder).resolve())
-        config = replace(config, victim_folder=where)
+    config = config.again(home) if isinstance(config, Around) else config
     experiment = with_engine(config, progress=False) if quiet else config
     return run_experiment(experiment, folder, recipe=before.recipe)[-1]  # a study comes after its model
 

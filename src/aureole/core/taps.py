@@ -26,6 +26,10 @@ class Features(NamedTuple):
         maps: feature maps from the first stage to the last, each (batch, channels, height, width).
         pooled: what the last layer reads, shape (batch, features).
         before_relu: the maps before their last activation, where the network names them.
+
+    Example:
+        >>> Features(torch.zeros(2, 10), (torch.zeros(2, 16, 8, 8),), torch.zeros(2, 64)).before_relu
+        ()
     """
 
     logits: Float[Tensor, "batch classes"]

@@ -1,6 +1,7 @@
 """What all distillation methods share: a teacher beside the student, features of both, and the weighted losses.
 
     L = label_weight CE(f_S(x), y) + kd_weight KD(f_S(x), f_T(x)) + weight L_method(features of S, features of T)
+        + tald.weight L_TALD(adversarial images of T)
 
 The published scripts call the weights r, a and b. A method is a set of weights and a :class:`FeatureLoss`, a module
 that can be called in any loop. The teacher is never trained, and stays in evaluation mode.
@@ -24,6 +25,7 @@ from aureole.core.errors import InputError
 from aureole.core.method import Batch, Method, Terms
 from aureole.core.model import frozen, predict, random_state_kept
 from aureole.core.taps import Features, Taps, extract, find_taps
+from aureole.distill.tald import TALD
 
 
 class FeatureLoss(nn.Module, ABC):
@@ -57,14 +59,21 @@ class Pair(nn.Module):
         student_taps: layers of the student.
         teacher_taps: layers of the teacher.
         criterion: the loss between features; None where logits are enough.
+        memory: particles that TALD reuses; None where it keeps none.
     """
 
     def __init__(
-        self, teacher: nn.Module, student_taps: Taps, teacher_taps: Taps, criterion: FeatureLoss | None
+        self,
+        teacher: nn.Module,
+        student_taps: Taps,
+        teacher_taps: Taps,
+        criterion: FeatureLoss | None,
+        memory: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.teacher = teacher.requires_grad_(False).eval()
         self.student_taps, self.teacher_taps, self.criterion = student_taps, teacher_taps, criterion
+        self.memory = memory
 
     def train(self, mode: bool = True) -> Pair:
         """Set the mode of what is trained; the teacher stays in evaluation mode."""
@@ -116,6 +125,15 @@ class Distillation(Method):
         weight: of the method's own loss (b), at least 0.
         temperature: of the softened predictions, positive.
         warm_up: epochs of the stage before distillation; the run has so many more.
+        tald: the term at the teacher's adversarial images (thesis Eq. 7.4); by its own weight, which is 0 here.
+
+    Example:
+        >>> from aureole.distill import SP
+        >>> student, teacher = (nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(16, 3)) for _ in range(2))
+        >>> x, y, maps = torch.rand(2, 1, 4, 4), torch.tensor([0, 2]), Taps(maps=("0",))
+        >>> pair = SP().pair(student, teacher, x, student_taps=maps, teacher_taps=maps)
+        >>> list(SP().loss(student, Batch(x, y), pair))
+        ['labelled', 'features']
     """
 
     needs_maps: ClassVar[bool] = False
@@ -125,6 +143,7 @@ class Distillation(Method):
     weight: float = 1.0
     temperature: float = 4.0
     warm_up: int = 0
+    tald: TALD = TALD(weight=0.0)
 
     def __post_init__(self) -> None:
         for name in ("label_weight", "kd_weight", "weight"):
@@ -173,7 +192,8 @@ class Distillation(Method):
             mine, theirs = extract(student, x[:2], taps[0]), extract(teacher, x[:2], taps[1])
         _check_pair(mine, theirs, needs_maps=self.needs_maps)
         criterion = self.criterion(mine, theirs, num_examples)
-        return Pair(teacher, *taps, None if criterion is None else criterion.to(x.device))
+        memory = self.tald.memory(num_examples, x) if self.tald.weight else None
+        return Pair(teacher, *taps, None if criterion is None else criterion.to(x.device), memory)
 
     def own_parameters(self, modules: nn.Module | None) -> Iterable[nn.Parameter]:
         """Return what is trained with the student: the parameters of the loss between features."""
@@ -185,19 +205,26 @@ class Distillation(Method):
         return None
 
     @property
+    def num_particles(self) -> int | None:
+        """Particles of TALD; None where it has no weight."""
+        return self.tald.search.num_particles if self.tald.weight else None
+
+    @property
     def warm_up_epochs(self) -> int:
         """Epochs before distillation, at a constant learning rate."""
         return self.warm_up
 
     def loss(self, model: nn.Module, batch: Batch, modules: nn.Module | None = None) -> Terms:
-        """Return the weighted losses of one batch: ``labelled``, ``distilled`` and ``features``."""
+        """Return the weighted losses of one batch: ``labelled``, ``distilled``, ``features`` and ``boundary``."""
         pair = _pair(modules, self.title)
         checks.check_labels(batch.y, batch.x)
         student, teacher = pair.student_features(model, batch.x), pair.teacher_features(batch.x)
         if batch.epoch < self.warm_up:
             assert pair.criterion is not None
             return pair.criterion.warm_up(student, teacher, batch)
-        return self._terms(student, teacher, batch, pair)
+        terms = self._terms(student, teacher, batch, pair)
+        terms.update(self._adversarial_terms(model, student, teacher, batch, pair))
+        return terms
 
     def _terms(self, student: Features, teacher: Features, batch: Batch, pair: Pair) -> Terms:
         terms = Terms()
@@ -208,6 +235,14 @@ class Distillation(Method):
         if self.weight and pair.criterion is not None:
             terms["features"] = self.weight * pair.criterion(student, teacher, batch)
         return terms
+
+    def _adversarial_terms(
+        self, model: nn.Module, student: Features, teacher: Features, batch: Batch, pair: Pair
+    ) -> Terms:
+        """Return the terms at adversarial images, which take passes of their own: ``boundary`` where TALD is on."""
+        if not self.tald.weight:
+            return Terms()
+        return Terms(boundary=self.tald.weight * self.tald(model, pair.teacher, batch, pair.memory))
 
 
 def softened_kl(

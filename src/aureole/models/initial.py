@@ -17,7 +17,7 @@ def fan_out_convolutions(model: nn.Module) -> None:
         >>> from aureole.models.initial import fan_out_convolutions
         >>> model = nn.Conv2d(1, 4, 3)
         >>> fan_out_convolutions(model)
-        >>> float(model.bias.abs().max())
+        >>> float(model.bias.detach().abs().max())
         0.0
 
     Source: He et al. 2015, Eq. 14.

@@ -111,9 +111,9 @@ class Probe(Start):
     num_iterations: int = 1
 
     def __call__(self, x: Images, ball: Ball, streams: Streams, num_particles: int, direction: Direction) -> Points:
-        """Return the points that power iteration finds, projected."""
+        """Return the points that power iteration finds; those at the edge of the ball need only be clipped."""
         event_ndim = x.ndim - 1
         probe = _EUCLIDEAN.steepest(streams.normal((num_particles, *x.shape), batch_dim=1).to(x.dtype), event_ndim)
         for _ in range(self.num_iterations):
             probe = _EUCLIDEAN.steepest(direction(x + self.distance * probe), event_ndim)
-        return ball.project(x + ball.radius * ball.steepest(probe, event_ndim), x)
+        return ball.clip(x + ball.radius * ball.steepest(probe, event_ndim))

@@ -11,7 +11,7 @@ from typing import Any
 from aureole.core.records import DataRecord, DiversityRow, Record
 
 NATURAL = "natural"
-_OUTSIDE_THE_COMPARISON = {"seed", "folder"}
+_OUTSIDE_THE_COMPARISON = {"seed", "labelled_seed", "folder"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +144,9 @@ def _median(values: Sequence[float]) -> float:
 def split(records: Iterable[Record], *, by_device: bool = False) -> list[list[Record]]:
     """Split records into those that may be compared: the same data and, for times, the same device.
 
+    Runs with few labels may be compared with those that have as many of the same data: which images have one is up to
+    the seed.
+
     Args:
         records: any records.
         by_device: also split by device.
@@ -153,8 +156,28 @@ def split(records: Iterable[Record], *, by_device: bool = False) -> list[list[Re
     """
     parts: dict[Any, list[Record]] = {}
     for record in records:
-        parts.setdefault((record.data, record.device if by_device else None), []).append(record)
+        parts.setdefault((_compared(record.data), record.device if by_device else None), []).append(record)
     return list(parts.values())
+
+
+def _compared(data: DataRecord) -> Any:
+    """Return what runs on comparable data share; the fingerprint is that of the labelled images, where they are few."""
+    if not data.labelled_index:
+        return data
+    return data.name, data.num_train, data.num_validation, data.num_test, len(data.labelled_index)
+
+
+def data_name(data: DataRecord) -> str:
+    """Return the name of data, with the number of labels where only a few images have one.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from aureole.core.records import DataRecord
+        >>> data = DataRecord(name="digits", fingerprint="0123", num_train=2, num_validation=9, num_test=9)
+        >>> data_name(data), data_name(replace(data, labelled_index=[3, 14]))
+        ('digits', 'digits, 2 labels')
+    """
+    return f"{data.name}, {len(data.labelled_index):,} labels" if data.labelled_index else data.name
 
 
 def group_runs(records: Iterable[Record]) -> list[Group]:
@@ -226,13 +249,20 @@ def particle_lines(groups: Iterable[Group]) -> dict[str, list[Group]]:
     crowded = {method for method, particles in taken if taken.count((method, particles)) > 1}
     lines: dict[str, list[Group]] = {}
     for group in counted:
-        lines.setdefault(_stem(group) if group.method in crowded else group.method, []).append(group)
+        lines.setdefault(
+            stem(group.label, group.num_particles) if group.method in crowded else group.method, []
+        ).append(group)
     return {name: sorted(line, key=lambda group: group.num_particles or 0) for name, line in lines.items()}
 
 
-def _stem(group: Group) -> str:
-    """Return the label with its number of particles replaced by N."""
-    label = re.sub(rf"(?<![\d.]){group.num_particles}(?![\d.])", "N", group.label)
+def stem(label: str, num_particles: int | None) -> str:
+    """Return a label with its number of particles replaced by N.
+
+    Example:
+        >>> stem("ALD, 4 particles", 4)
+        'ALD, N particles'
+    """
+    label = re.sub(rf"(?<![\d.]){num_particles}(?![\d.])", "N", label)
     return re.sub(r"\bN particle\b", "N particles", label)
 
 
@@ -251,18 +281,24 @@ def comparison_notes(groups: Sequence[Group]) -> list[str]:
     for group in groups:
         if len(set(group.seeds)) < len(group.seeds):
             notes.append(f"{group.name}: a seed occurs more than once, so the runs are not independent.")
-        fields = sorted(_differences([record.config for record in group.records]))
+        fields = sorted(differences([record.config for record in group.records]))
         if fields:
             notes.append(f"{group.name}: the runs differ in more than the seed ({', '.join(fields)}).")
     for attack in attack_names(groups):
         tried = [e.settings for g in groups for r in g.records for e in r.evaluations if e.attack == attack]
-        fields = sorted(_differences(tried))
+        fields = sorted(differences(tried))
         if fields:
             notes.append(f"{attack}: the attack's settings differ between runs ({', '.join(fields)}).")
     return notes
 
 
-def _differences(values: Sequence[dict[str, Any]]) -> set[str]:
+def differences(values: Sequence[dict[str, Any]]) -> set[str]:
+    """Return the dotted names of the settings in which some dictionaries differ, less seeds and folders.
+
+    Example:
+        >>> differences([{"ball": {"radius": 0.3}, "seed": 0}, {"ball": {"radius": 0.1}, "seed": 1}])
+        {'ball.radius'}
+    """
     flat = [dict(leaves(value, "")) for value in values]
     names = {name for settings in flat for name in settings}
     return {name for name in names if any(settings.get(name) != flat[0].get(name) for settings in flat)}

@@ -10,6 +10,7 @@ from aureole.report import figures
 from aureole.report.aggregate import (
     Group,
     Statistic,
+    data_name,
     data_of,
     diversity_lines,
     group_runs,
@@ -114,7 +115,7 @@ def _diversity_sentence(lines: dict[str, dict[int, list[DiversityRow]]]) -> str:
 def times(records: Sequence[Record], colours: dict[str, int]) -> Section | None:
     """Return the time per epoch, by label and against the number of particles, one block a data set and device."""
     parts = [part for part in split(records, by_device=True) if any(record.seconds_per_epoch for record in part)]
-    heads = [f"{data_of(part).name}, {part[0].device}" for part in parts]
+    heads = [f"{data_name(data_of(part))}, {part[0].device}" for part in parts]
     blocks = [_time_block(part, head, colours) for part, head in zip(parts, heads, strict=True)]
     return section("time", "Time per epoch", blocks)
 

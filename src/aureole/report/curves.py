@@ -31,7 +31,8 @@ def curves(records: Sequence[Record], colours: dict[str, int]) -> Section | None
 def _curves_block(records: list[Record], heading: str, colours: dict[str, int]) -> Block | None:
     """Draw the runs of one data set; without colours of methods, each group has its own."""
     groups = [group for group in group_runs(records) if any(record.history for record in group.records)]
-    keys = dict.fromkeys(key for g in groups for r in g.records for row in r.history for key in row if key != "epoch")
+    rows = [row for group in groups for record in group.records for row in record.history]
+    keys = [key for key in dict.fromkeys(key for row in rows for key in row) if key != "epoch" and _telling(key, rows)]
     if not keys:
         return None
     places = {group.name: Style(colour=place) for place, group in enumerate(groups)}
@@ -45,7 +46,7 @@ def _curves_block(records: list[Record], heading: str, colours: dict[str, int]) 
         tables.append(_curve_table(key, drawn))
     return Block(
         heading=heading,
-        sentence=_curve_sentence(groups, list(keys)),
+        sentence=_curve_sentence(groups, keys),
         legend=[(figures.swatch(styles[group.name], marked=False), group.name) for group in groups],
         panels=panels,
         note=_SEVERAL if any(len(group.records) > 1 for group in groups) else "Each line is one run.",
@@ -66,14 +67,22 @@ def _curve_table(key: str, drawn: dict[str, dict[int, Statistic]]) -> Table:
     return plain_table(f"{key} by epoch{note}", head, rows)
 
 
+def _telling(key: str, rows: Sequence[dict[str, float]]) -> bool:
+    """Return whether an entry of the history says more than the loss: a term that is all of it does not."""
+    term = key.startswith("train/") and key != "train/loss"
+    return not term or any(repr(row[key]) != repr(row.get("train/loss")) for row in rows if key in row)  # NaN is NaN
+
+
 def _curve_sentence(groups: Sequence[Group], keys: list[str]) -> str:
-    """Say which group ends highest in what was validated."""
+    """Say which group ends best in what was validated: highest, or lowest where an attack is what is learned."""
     judged = [key for key in keys if key.startswith("validation") and "loss" not in key]
     if not judged:
         return "A loss that still falls at the last epoch asks for longer training; one that rises asks for care."
+    attacks = all(record.kind == "refinement" for group in groups for record in group.records)
+    sign, best = (-1, "lowest") if attacks else (1, "highest")
     ends = []
     for key in judged:
         last = {group.name: list(curve.values())[-1].mean for group in groups if (curve := group.curve(key))}
-        name = max(last, key=lambda name: last[name] if math.isfinite(last[name]) else -math.inf)
+        name = max(last, key=lambda name: sign * last[name] if math.isfinite(last[name]) else -math.inf)
         ends.append(f"{key} is {number(last[name], 3)} ({name})")
-    return f"At the last epoch, the highest {listing(ends)}."
+    return f"At the last epoch, the {best} {listing(ends)}."

@@ -7,6 +7,7 @@ Matplotlib draws through its objects only, with its own defaults, so no global s
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -172,20 +173,28 @@ def draw_radii(lines: Sequence[Line], *, name: str, labels: tuple[str, str]) -> 
         return _inline(figure, name, _words(lines, labels))
 
 
-def draw_counts(lines: Sequence[Line], *, name: str, labels: tuple[str, str]) -> Markup:
-    """Draw values over the number of particles, on a scale of powers of two, the spread as bars.
+def draw_counts(lines: Sequence[Line], *, name: str, labels: tuple[str, str], levels: Sequence[Line] = ()) -> Markup:
+    """Draw values over a number, such as that of particles, on a scale of powers of two, the spread as bars.
 
     Args:
-        lines: the lines; ``x`` holds numbers of particles.
+        lines: the lines; ``x`` holds the numbers.
         name: a name that no other drawing of the page has.
         labels: what the x and the y axis stand for; the panel's title names the y axis.
+        levels: what does not depend on the number: lines of one point, drawn from end to end with their spread.
 
     Returns:
         An inline SVG that says in words what it shows, for those who do not see it.
     """
+    places = sorted({x for line in lines for x in line.x})
+    gap = min((math.log2(after / before) for before, after in itertools.pairwise(places)), default=1.0)
+    apart = 0.05 if gap >= 1 else min(0.05, 0.3 * gap / len(lines))
     with _figure() as (figure, axes):
+        for level in levels:
+            tone = _sentinel(level.style)
+            axes.axhspan(_finite(level.low)[0], _finite(level.high)[0], color=tone, alpha=0.13, linewidth=0)
+            axes.axhline(_finite(level.y)[0], color=tone, linewidth=1.7, **_dashes(level.style))
         for index, line in enumerate(lines):
-            aside = 2 ** (0.05 * (index - (len(lines) - 1) / 2))
+            aside = 2 ** (apart * (index - (len(lines) - 1) / 2))
             y = _finite(line.y)
             below = [max(0.0, b - a) for a, b in zip(_finite(line.low), y, strict=True)]
             above = [max(0.0, b - a) for a, b in zip(y, _finite(line.high), strict=True)]
@@ -201,13 +210,17 @@ def draw_counts(lines: Sequence[Line], *, name: str, labels: tuple[str, str]) ->
                 capsize=2.5,
                 **_dashes(line.style),
             )
-        places = sorted({x for line in lines for x in line.x})
         axes.set_xscale("log", base=2)
         axes.set_xticks(places, [f"{place:g}" for place in places])
         axes.minorticks_off()
         axes.set_xlim(places[0] / 1.25, places[-1] * 1.25)
         axes.set_xlabel(labels[0])
-        return _inline(figure, name, _words(lines, labels))
+        return _inline(figure, name, _words(lines, labels) + _heights(levels))
+
+
+def _heights(levels: Sequence[Line]) -> str:
+    """Name every level."""
+    return "".join(f" {level.name}: {number(level.y[0])}." for level in levels)
 
 
 def _words(lines: Sequence[Line], labels: tuple[str, str]) -> str:

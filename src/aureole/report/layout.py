@@ -144,6 +144,16 @@ def share(value: float) -> str:
     return f"{value:.3f}".replace("-", MINUS) if math.isfinite(value) else "not finite"
 
 
+def points(value: float) -> str:
+    """Return a difference of accuracies, in hundredths, with its sign.
+
+    Example:
+        >>> points(0.5), points(-0.123), points(-0.001)
+        ('+0.50', '−0.12', '+0.00')
+    """
+    return f"{round(value, 2) + 0.0:+.2f}".replace("-", MINUS)  # + 0.0: a zero has no sign
+
+
 def spread_text(value: Statistic) -> str:
     """Return mean and spread of a quantity that is not an accuracy, both to the second digit of the spread.
 

@@ -7,18 +7,23 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from aureole.core.errors import InputError
-from aureole.core.records import DiversityRow, Record, find_records
+from aureole.core.records import DataRecord, DiversityRow, Record, find_records
 from aureole.report.accuracies import accuracy_text
 from aureole.report.aggregate import (
     Group,
     attack_names,
     comparison_notes,
+    data_name,
     data_of,
     diversity_lines,
     group_runs,
     split,
     statistic,
 )
+from aureole.report.few_changes import confusion_sentence
+from aureole.report.few_labels import gain_table, notes_on
+from aureole.report.few_rows import shown_apart, studies
+from aureole.report.few_words import findings as findings_of_few
 from aureole.report.layout import DASH, Cell, amount, listing, number, share, spread_text
 from aureole.report.refined_rows import lines_of
 from aureole.report.refined_tables import remarks_of, tables_of
@@ -99,13 +104,35 @@ def _readme(folder: Path) -> tuple[str, str]:
 def _tables(records: Sequence[Record]) -> list[str]:
     if not records:
         return []
-    blocks, parts = [_provenance(records), *_proxies(records)], split(records)
+    blocks, parts = [_provenance(records), *_proxies(records), *_few_labels(records)], split(records)
     for part in parts:
-        if len(parts) > 1:
-            blocks.append(f"### {_escaped(data_of(part).name)}, data {data_of(part).fingerprint[:8]}")
-        blocks += _accuracies(part) + _robustness(part) + _refinement(part) + _diversity(part) + _times(part)
+        apart = shown_apart(part)
+        shown = _robustness(part) + _refinement(part) + _diversity(part) + _times(part)
+        shown = shown if apart else _accuracies(part) + shown
+        if len(parts) > 1 and (shown or not apart):
+            blocks.append(_data_heading(data_of(part)))
+        blocks += shown
     warned = dict.fromkeys(warning for record in records for warning in record.warnings)
     return [*blocks, _bullets(f"Warning: {warning}" for warning in warned)]
+
+
+def _data_heading(data: DataRecord) -> str:
+    if data.labelled_index:
+        return f"### {_escaped(data_name(data))}"
+    return f"### {_escaped(data.name)}, data {data.fingerprint[:8]}"
+
+
+def _few_labels(records: Sequence[Record]) -> list[str]:
+    """Return what runs with few labels show, and the table of methods and numbers of labels, one a data set."""
+    blocks = []
+    for study in studies(records):
+        table = gain_table(study)
+        rows = [[_cell_text(cell) for cell in row] for row in table.rows]
+        changed = [confusion_sentence(study, labels) for labels in study.labels]
+        blocks += [f"Few labels: {_escaped(study.name)}.", _bullets([*findings_of_few(study), *filter(None, changed)])]
+        blocks += [f"{_escaped(table.caption)}.", _table([_cell_text(cell) for cell in table.head], rows)]
+        blocks.append(_bullets(notes_on(study)))
+    return blocks
 
 
 def _provenance(records: Sequence[Record]) -> str:
@@ -123,7 +150,7 @@ def _provenance(records: Sequence[Record]) -> str:
 def _images(record: Record) -> str:
     if record.kind == "evaluation":
         return f"{amount(record.data.num_test)} test images"
-    return f"{amount(record.data.num_train)} training images"
+    return f"{amount(record.data.num_train)} {'labelled' if record.data.labelled_index else 'training'} images"
 
 
 def _proxies(records: Sequence[Record]) -> list[str]:

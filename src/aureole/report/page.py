@@ -13,6 +13,7 @@ from aureole.core.records import DataRecord, Record, find_records, replace_text
 from aureole.report.accuracies import accuracies, particle_counts
 from aureole.report.costs import diversity, times
 from aureole.report.curves import curves
+from aureole.report.few_labels import few_labels
 from aureole.report.figures import colour
 from aureole.report.layout import amount, duration, listing
 from aureole.report.pictures import galleries
@@ -66,6 +67,7 @@ def _render(folder: Path, found: Sequence[tuple[Path, Record]], title: str | Non
     colours = colours_of(records)
     before = [accuracies(records), robustness(records, colours), curves(records, colours)]
     before.insert(2, refinement(records))
+    before.insert(1, few_labels(records, colours))
     before += [particle_counts(records, colours), diversity(records)]
     template = resources.files("aureole.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
     environment = jinja2.Environment(
@@ -120,11 +122,18 @@ def _counted(count: int, word: str) -> str:
 
 
 def _data_lines(records: Sequence[Record]) -> list[tuple[str, str, str]]:
+    """Return name, sizes and fingerprint of the data; where few images have a label, with each choice of them."""
+
     def sizes(data: DataRecord) -> str:
-        parts = [(data.num_train, "training"), (data.num_validation, "validation"), (data.num_test, "test")]
+        training = "labelled" if data.labelled_index else "training"
+        parts = [(data.num_train, training), (data.num_validation, "validation"), (data.num_test, "test")]
         return ", ".join(f"{amount(size)} {part}" for size, part in parts if size or part == "test") + " images"
 
-    return [(data.name, sizes(data), data.fingerprint) for data in dict.fromkeys(r.data for r in records)]
+    found: dict[tuple[str, ...], list[str]] = {}
+    for data in dict.fromkeys(record.data for record in records):
+        own = (data.name, sizes(data)) if data.labelled_index else (data.name, sizes(data), data.fingerprint)
+        found.setdefault(own, []).append(data.fingerprint)
+    return [(name, text, ", ".join(dict.fromkeys(marks))) for (name, text, *_), marks in found.items()]
 
 
 def _facts(records: Sequence[Record]) -> list[tuple[str, str]]:

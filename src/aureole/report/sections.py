@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 
 from aureole.core.records import Record
 from aureole.report.aggregate import Group, data_of, split
+from aureole.report.few_rows import place_of
 from aureole.report.layout import DASH, Block, Section, Style, Table, amount, plain_table
 
 
 def colours_of(records: Sequence[Record]) -> dict[str, int]:
     """Return method -> its place in the list of colours, the same for the whole page."""
-    first = sorted(records, key=lambda record: record.kind != "training")
+    first = sorted(records, key=lambda record: (record.kind != "training", place_of(record)))
     return {method: place for place, method in enumerate(dict.fromkeys(record.method for record in first))}
 
 
@@ -46,8 +47,17 @@ def headed(records: Sequence[Record]) -> list[tuple[list[Record], str]]:
 
 
 def _apart(part: Sequence[Record], parts: Sequence[Sequence[Record]]) -> str:
-    """Return the fingerprint of data, and its size where the fingerprint alone does not tell it from others."""
+    """Return the fingerprint of data, and its size where the fingerprint alone does not tell it from others.
+
+    Where few images have a label, their number comes first: the fingerprint is that of one choice of them.
+    """
     data, others = data_of(part), [data_of(other) for other in parts]
+    if data.labelled_index:
+        counts = [len(other.labelled_index) for other in others if other.name == data.name]
+        text = f"{amount(len(data.labelled_index))} labels"
+        if counts.count(len(data.labelled_index)) == 1:
+            return text
+        return f"{text}, {amount(data.num_validation)} validation and {amount(data.num_test)} test images"
     text = data.fingerprint[:12]
     if [other.fingerprint for other in others].count(data.fingerprint) == 1:
         return text

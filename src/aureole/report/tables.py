@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aureole.core.records import Record
 from aureole.report.accuracies import accuracy_text
-from aureole.report.aggregate import Accuracy, Statistic, attack_names, data_of, group_runs, split
+from aureole.report.aggregate import Accuracy, Statistic, attack_names, data_name, data_of, group_runs, split
 from aureole.report.layout import DASH, number, share
 from aureole.report.refined_rows import ALL, FEWEST, MAP, Line, Result, lines_of
 
@@ -42,7 +42,7 @@ def text_table(records: Sequence[Record]) -> Table:
         table.add_column(Text(attack), justify="right")
     for data, groups in parts:
         for group in groups:
-            cells = [group.name, data.name, str(len(set(group.seeds)))]
+            cells = [group.name, data_name(data), str(len(set(group.seeds)))]
             for attack in attacks:
                 value, paper = group.accuracy(attack), group.paper(attack)
                 lines = [DASH if value is None else accuracy_text(value)]

@@ -27,15 +27,15 @@ is normalised first).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, TypeVar
 
 from aureole.core.balls import L2
-from aureole.core.objectives import KL, SquaredDifference
+from aureole.core.objectives import KL
 from aureole.core.ramps import Sigmoid
 from aureole.particles.kernels import RBF
 from aureole.particles.search import ParticleSearch
-from aureole.particles.starts import Probe, Uniform
+from aureole.particles.starts import Uniform
 from aureole.particles.steps import UnitL2
 from aureole.semisup.passes import BatchNorm
 from aureole.semisup.probe import SteinProbe
@@ -66,37 +66,20 @@ class ALDVAT(VAT):
 
     title: ClassVar[str] = "ALD"
 
-    search: ParticleSearch = ParticleSearch(
-        L2(2.0),
-        num_particles=4,
-        num_steps=0,
-        objective=KL(),
-        kernel=RBF(0.04),
-        balance=0.5,
-        start=Probe(0.1),
-        mode="batch_statistics",
-    )
+    search: ParticleSearch = replace(VAT.search, num_particles=4, kernel=RBF(0.04), balance=0.5)
     labelled_weight: float = 1.0
     batch_norm: BatchNorm = "clean"
 
     @classmethod
     def probe(cls: type[Kind], radius: float = 0.01, num_particles: int = 4) -> Kind:
-        """Return the authors' released code.
+        """Return the authors' released code: :meth:`thesis` with another start.
 
         Args:
             radius: of the Euclidean ball, in the units of the images (0.01 on MNIST, 5e-4 on normalised CIFAR-10).
             num_particles: particles an image.
         """
-        search = ParticleSearch(
-            L2(radius),
-            num_particles=num_particles,
-            num_steps=0,
-            objective=SquaredDifference(),
-            kernel=None,
-            start=SteinProbe(10.0),
-            mode="batch_statistics",
-        )
-        return cls(search=search, weight=30.0, labelled_weight=0.0, ramp=Sigmoid(30.0))
+        restarts = cls.thesis(radius, num_particles)
+        return replace(restarts, search=replace(restarts.search, start=SteinProbe(10.0)))
 
     @classmethod
     def algorithm(cls: type[Kind], radius: float = 0.01, num_particles: int = 4) -> Kind:

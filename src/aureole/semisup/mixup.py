@@ -50,8 +50,8 @@ class VATMixup(VAT):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ALDMixup(ALDVAT):
-    """ALD whose particles are mixed.
+class ALDMixup(ALDVAT, VATMixup):
+    """ALD whose particles are mixed: ALD's fields, and the mixing of :class:`VATMixup`.
 
     Attributes:
         alpha: of the Beta distribution; positive.
@@ -67,15 +67,6 @@ class ALDMixup(ALDVAT):
     """
 
     title: ClassVar[str] = "ALD + Mixup"
-
-    alpha: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_positive("alpha", self.alpha)
-
-    def _mixing(self, streams: Streams, num_particles: int) -> Mixing:
-        return one_mixing(self.alpha, streams, num_particles)
 
 
 def one_mixing(alpha: float, streams: Streams, num_particles: int) -> Mixing:

@@ -2,9 +2,11 @@
 
     L = CE(f(x_l), y) + weight * ramp(epoch) * mean_k (softmax f(x_u) - softmax f(x_u'))^2
 
-Laine and Aila 2017, Algorithm 1. The weight grows to 100 times the share of labelled images (8 for 4,000 of 50,000)
-over 80 epochs. Departures: the second look is a constant, as in most later codes (in the paper both are trained); and
-the difference is taken on unlabelled images alone (in the paper on all): let the loader draw labelled ones among them.
+Laine and Aila 2017, Algorithm 1. The weight grows to 100 over 80 epochs: the paper's is 100 M / N for M labels among N
+images, but its cross-entropy is a sum over the labelled images of a batch divided by the size of the whole batch, M / N
+of the mean here, so that the share cancels. Departures: the second look is a constant, as in most later codes (in the
+paper both are trained, which doubles the gradient of the difference); and the difference is taken on unlabelled images
+alone (in the paper on all): let the loader draw labelled ones among them.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ class PiModel(SemiSupervised):
     views: ClassVar[tuple[str, ...]] = ("weak", "weak")
 
     objective: Objective = SquaredDifference()
-    weight: float = 8.0
+    weight: float = 100.0
     ramp: Ramp = Sigmoid(80.0)
     batch_norm: BatchNorm = "together"
 

@@ -71,7 +71,7 @@ class SteinProbe(Start):
         num_particles: int,
         direction: Direction,
     ) -> Float[Tensor, "num_particles batch *event"]:
-        """Return the points that the directions lead to, projected."""
+        """Return the points that the directions lead to; those at the edge of the ball need only be clipped."""
         event_ndim, rows = x.ndim - 1, num_particles * len(x)
         noise = streams.uniform((num_particles, *x.shape), batch_dim=1) - 0.5
         d = _EUCLIDEAN.steepest(noise.to(x.dtype), event_ndim)
@@ -79,4 +79,4 @@ class SteinProbe(Start):
             score = direction(x + self.distance * d) * (self.distance / rows)
             drive, repulsion, _ = self.kernel(score, d, torch.zeros_like(x))
             d = _EUCLIDEAN.steepest(drive + repulsion, event_ndim)
-        return ball.project(x + ball.radius * ball.steepest(d, event_ndim), x)
+        return ball.clip(x + ball.radius * ball.steepest(d, event_ndim))

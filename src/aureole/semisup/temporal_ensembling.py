@@ -3,8 +3,9 @@
     Z_i <- momentum Z_i + (1 - momentum) softmax f(x_i),    target_i = Z_i / (1 - momentum^t_i)
     L = CE(f(x_l), y) + weight * ramp(epoch) * mean_k (softmax f(x_i) - target_i)^2
 
-with t_i the number of predictions that Z_i holds. Laine and Aila 2017, Algorithm 2. The weight grows to 30 times the
-share of labelled images (2.4 for 4,000 of 50,000) over 80 epochs. An image without a prediction yet adds 0, as all do
+with t_i the number of predictions that Z_i holds. Laine and Aila 2017, Algorithm 2. The weight grows to 30 over
+80 epochs (theirs, to 30 M / N for M labels among N images, beside a cross-entropy that has the factor M / N too: see
+:mod:`aureole.semisup.pi_model`). An image without a prediction yet adds 0, as all do
 in the paper's first epoch. Departures: t counts the predictions of each image, not the epochs, so that images may come
 in any order and number; Z moves on after each step (theirs, after each epoch: the same where an epoch shows an image
 once); and the difference is taken on unlabelled images alone.
@@ -128,7 +129,7 @@ class TemporalEnsembling(SemiSupervised):
     title: ClassVar[str] = "Temporal ensembling"
 
     objective: Objective = SquaredDifference()
-    weight: float = 2.4
+    weight: float = 30.0
     ramp: Ramp = Sigmoid(80.0)
     batch_norm: BatchNorm = "together"
     momentum: float = 0.6

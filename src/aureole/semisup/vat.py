@@ -16,7 +16,7 @@ be tuned to the data.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, TypeVar
 
 import torch
@@ -92,14 +92,12 @@ class VAT(SemiSupervised):
             radius: of the Euclidean ball, in the units of the images (0.01 on MNIST, 5e-4 on normalised CIFAR-10).
             num_particles: directions an image.
         """
-        search = ParticleSearch(
-            L2(radius),
+        search = replace(
+            VAT.search,
+            ball=L2(radius),
             num_particles=num_particles,
-            num_steps=0,
             objective=SquaredDifference(),
-            kernel=None,
             start=Probe(10.0),
-            mode="batch_statistics",
         )
         return cls(search=search, weight=30.0, ramp=Sigmoid(30.0), batch_norm="clean", labelled_weight=0.0)
 

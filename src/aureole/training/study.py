@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -28,6 +30,7 @@ from aureole.data import Splits
 from aureole.particles import ParticleSearch
 from aureole.training.callbacks import progress_bar
 from aureole.training.config import Engine, Training
+from aureole.training.experiment import Around
 from aureole.training.fit import claim_folder, load_model
 from aureole.training.recording import Stopwatch, recorded
 from aureole.training.run import run_training
@@ -47,7 +50,7 @@ class Sampler:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiversityStudy:
+class DiversityStudy(Around):
     """Compare samplers on one model.
 
     Attributes:
@@ -70,10 +73,30 @@ class DiversityStudy:
     label: str = "diversity"
     proxy_reason: str = ""
 
+    has_options: ClassVar[bool] = False
+
     @property
     def title(self) -> str:
         """The row of the report."""
         return self.label
+
+    @property
+    def training(self) -> Training:
+        """The run that trains the attacked model."""
+        return self.model
+
+    def with_trainings(self, change: Callable[[Training], Training]) -> DiversityStudy:
+        """Return the same study with the run of its model changed."""
+        return replace(self, model=change(self.model))
+
+    def with_seed(self, seed: int) -> DiversityStudy:
+        """Return the same study of a model with another seed."""
+        return replace(self, model=replace(self.model, seed=seed))
+
+    def run(self, folder: Path, *, recipe: str = "") -> list[Record]:
+        """Train the model, and study it; see :func:`run_study`."""
+        attacked = run_training(self.model, folder / "model", recipe=recipe)
+        return [attacked, run_study(self, folder, recipe=recipe)]
 
 
 def run_study(study: DiversityStudy, folder: Path, *, recipe: str = "") -> Record:

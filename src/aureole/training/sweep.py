@@ -8,11 +8,10 @@ from pathlib import Path
 
 from aureole.core.records import Record
 from aureole.training.config import Training
-from aureole.training.refinement.run import Refinement, run_refinement
+from aureole.training.experiment import Around
 from aureole.training.run import check_names, run_training
-from aureole.training.study import DiversityStudy, run_study
 
-Experiment = Training | DiversityStudy | Refinement
+Experiment = Training | Around
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +31,7 @@ def run_experiment(experiment: Experiment | Sweep, folder: Path, *, recipe: str 
     """Run whatever a recipe returned.
 
     Args:
-        experiment: a training run, a study, a refinement, or a sweep of them.
+        experiment: a training run, something around one, or a sweep of them.
         folder: where it lives; a sweep gives each run a folder inside.
         recipe: name of the recipe.
 
@@ -44,22 +43,22 @@ def run_experiment(experiment: Experiment | Sweep, folder: Path, *, recipe: str 
     """
     if isinstance(experiment, Sweep):
         for run in experiment.runs.values():
-            check_names(_training(run).evaluation.attacks)
+            check_names(main_training(run).evaluation.attacks)
         return [r for name, run in experiment.runs.items() for r in run_experiment(run, folder / name, recipe=recipe)]
-    if isinstance(experiment, DiversityStudy):
-        attacked = run_training(experiment.model, folder / "model", recipe=recipe)
-        return [attacked, run_study(experiment, folder, recipe=recipe)]
-    check_names(_training(experiment).evaluation.attacks)
-    if isinstance(experiment, Refinement):
-        return [run_refinement(experiment, folder, recipe=recipe)]
+    check_names(main_training(experiment).evaluation.attacks)
+    if isinstance(experiment, Around):
+        return experiment.run(folder, recipe=recipe)
     return [run_training(experiment, folder, recipe=recipe)]
 
 
-def _training(experiment: Experiment) -> Training:
-    """Return the training run in an experiment."""
-    if isinstance(experiment, DiversityStudy):
-        return experiment.model
-    return experiment.refiner if isinstance(experiment, Refinement) else experiment
+def main_training(experiment: Experiment) -> Training:
+    """Return the training run that an experiment is, or is around.
+
+    Example:
+        >>> main_training(Training(seed=3)).seed
+        3
+    """
+    return experiment.training if isinstance(experiment, Around) else experiment
 
 
 def with_engine(experiment: Experiment | Sweep, **changes: object) -> Experiment | Sweep:
@@ -71,22 +70,16 @@ def with_engine(experiment: Experiment | Sweep, **changes: object) -> Experiment
     """
     if isinstance(experiment, Sweep):
         return replace(experiment, runs={name: with_engine(run, **changes) for name, run in experiment.runs.items()})
-    if isinstance(experiment, DiversityStudy):
-        return replace(experiment, model=with_engine(experiment.model, **changes))
-    if isinstance(experiment, Refinement):
-        victim = experiment.victim
-        changed = with_engine(victim, **changes) if isinstance(victim, Training) else victim
-        return replace(experiment, refiner=with_engine(experiment.refiner, **changes), victim=changed)
+    if isinstance(experiment, Around):
+        return experiment.with_trainings(lambda run: replace(run, engine=replace(run.engine, **changes)))
     return replace(experiment, engine=replace(experiment.engine, **changes))  # pyright: ignore[reportArgumentType]
 
 
-def with_seed(run: Training | Refinement, seed: int) -> Training | Refinement:
+def with_seed(run: Experiment, seed: int) -> Experiment:
     """Return the same run under another seed.
 
     Example:
         >>> with_seed(Training(), 3).seed
         3
     """
-    if isinstance(run, Refinement):
-        return replace(run, refiner=replace(run.refiner, seed=seed))
-    return replace(run, seed=seed)
+    return run.with_seed(seed) if isinstance(run, Around) else replace(run, seed=seed)

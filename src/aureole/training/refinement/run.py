@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -25,13 +25,13 @@ from aureole.data import Splits
 from aureole.models import MAPS, MODELS, ModelConfig
 from aureole.refine import PVAR, Detector, StoredSource
 from aureole.training.config import Training
-from aureole.training.evaluation.sources import ForeignModel, check_fit
-from aureole.training.fit import claim_folder, fit, load_model
+from aureole.training.evaluation.sources import ForeignModel
+from aureole.training.experiment import Around, prepared
+from aureole.training.fit import claim_folder, fit
 from aureole.training.optimizers import RAdam
 from aureole.training.recording import Stopwatch, recorded
 from aureole.training.refinement.attacked import Attacked, attacked
 from aureole.training.refinement.measure import Judge, measure, write_pairs
-from aureole.training.run import run_training
 
 #: The settings of thesis 3.4.2.
 LEARNER = Training(
@@ -45,7 +45,7 @@ LEARNER = Training(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refinement:
+class Refinement(Around):
     """Learn which pixels of a victim's images are vulnerable from an attack on it, and judge the refined attack.
 
     Attributes:
@@ -85,7 +85,9 @@ class Refinement:
             raise unknown_name("map network", name, MAPS)
         if self.refiner.method.conditioned != name.endswith("-conditioned"):
             wanted = "that ends in -conditioned" if self.refiner.method.conditioned else "without -conditioned"
-            raise InputError(f"method.conditioned is {self.refiner.method.conditioned}: choose a map {wanted}; got {name}")
+            raise InputError(
+                f"method.conditioned is {self.refiner.method.conditioned}: choose a map {wanted}; got {name}"
+            )
         if not self.sources:
             raise InputError("a refinement needs at least one attack to refine; got none")
         if self.num_examples is not None and self.num_examples < 1:
@@ -96,6 +98,29 @@ class Refinement:
         """The row of the report."""
         assert isinstance(self.refiner.method, PVAR)
         return self.refiner.label or f"{next(iter(self.sources))}, {self.refiner.method.share:g} of the pixels"
+
+    @property
+    def training(self) -> Training:
+        """The run that trains the map."""
+        return self.refiner
+
+    def with_trainings(self, change: Callable[[Training], Training]) -> Refinement:
+        """Return the same refinement with the runs of map and victim changed."""
+        victim = change(self.victim) if isinstance(self.victim, Training) else self.victim
+        return replace(self, refiner=change(self.refiner), victim=victim)
+
+    def with_seed(self, seed: int) -> Refinement:
+        """Return the same refinement with another seed of the map."""
+        return replace(self, refiner=replace(self.refiner, seed=seed))
+
+    def run(self, folder: Path, *, recipe: str = "") -> list[Record]:
+        """Run it; see :func:`run_refinement`."""
+        return [run_refinement(self, folder, recipe=recipe)]
+
+    def again(self, home: Path) -> Refinement:
+        """Return what repeats it: the victim is trained anew inside, or found where it was."""
+        where = "victim" if self.victim is not None else str((home / self.victim_folder).resolve())
+        return replace(self, victim_folder=where)
 
 
 def run_refinement(config: Refinement, folder: Path, *, recipe: str = "") -> Record:
@@ -119,7 +144,7 @@ def run_refinement(config: Refinement, folder: Path, *, recipe: str = "") -> Rec
     learner, method = config.refiner, config.refiner.method
     assert isinstance(method, PVAR)
     splits = learner.data.train_and_validation()
-    victim = _victim(config, folder, splits, recipe)
+    victim = prepared(config.victim, folder / config.victim_folder, learner, splits, recipe)
     learned = {part: _attacked(config, folder, victim, part, splits) for part in ("train", "validation")}
     source = StoredSource(victim, learned["train"].x_source, learned["validation"].x_source)
     network, history, seconds = fit(learner, folder, splits, source)
@@ -151,21 +176,6 @@ def run_refinement(config: Refinement, folder: Path, *, recipe: str = "") -> Rec
     )
     write_record(record, folder)
     return record
-
-
-def _victim(config: Refinement, folder: Path, splits: Splits, recipe: str) -> nn.Module:
-    """Return the victim on the device of the run."""
-    home = folder / config.victim_folder
-    if isinstance(config.victim, ForeignModel):
-        network = config.victim.build()
-    else:
-        if config.victim is not None:
-            data = replace(config.victim.data, source=config.refiner.data.source)
-            run_training(replace(config.victim, data=data), home, recipe=recipe)
-        network, _ = load_model(home)
-    check_fit(network, splits.train)
-    wants_gpu = config.refiner.engine.accelerator != "cpu" and torch.cuda.is_available()
-    return network.to("cuda" if wants_gpu else "cpu").eval()
 
 
 def _attacked(
