@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aureole.core.errors import InputError
-from aureole.core.rows import DiversityRow, Evaluation, RefinementRow, wilson_interval
+from aureole.core.rows import BoundaryRow, DiversityRow, Evaluation, NetworkRow, RefinementRow, wilson_interval
 
 __all__ = [
-    "RECORD_NAME", "SCHEMA", "DataRecord", "DiversityRow", "Evaluation", "Record", "RefinementRow", "environment",
+    "RECORD_NAME", "SCHEMA", "BoundaryRow", "DataRecord", "DiversityRow", "Evaluation", "NetworkRow", "Record",
+    "RefinementRow", "environment",
     "find_records", "git_commit", "read_record", "replace_text", "wilson_interval", "write_record",
 ]  # fmt: skip
 from aureole.core.schema import from_values, read_object, to_json
@@ -67,6 +68,8 @@ class Record:
         evaluations: one per attack; the attacks' names differ.
         diversity: one row per sampler, number of particles and seed.
         refinement: one row per attack and choice of pixels.
+        networks: a student and its teacher, side by side.
+        boundary: how near their decision boundaries are; one row, or none.
         paper: name of the attack -> accuracy that the paper reports.
         proxy: whether the scale or the data differ from the paper's.
         proxy_reason: in which way; must not be empty for a proxy.
@@ -94,6 +97,8 @@ class Record:
     evaluations: list[Evaluation] = field(default_factory=list)
     diversity: list[DiversityRow] = field(default_factory=list)
     refinement: list[RefinementRow] = field(default_factory=list)
+    networks: list[NetworkRow] = field(default_factory=list)
+    boundary: list[BoundaryRow] = field(default_factory=list)
     paper: dict[str, float] = field(default_factory=dict)
     proxy: bool = False
     proxy_reason: str = ""
@@ -171,7 +176,8 @@ def read_record(path: Path) -> Record:
     path = path / RECORD_NAME if path.is_dir() else path
     mend = f"give a run's folder or its {RECORD_NAME}, or repeat the run"
     values = read_object(path, "a run record", mend, field="schema", version=SCHEMA)
-    values.setdefault("refinement", [])
+    for later in ("refinement", "networks", "boundary"):
+        values.setdefault(later, [])
     if isinstance(values.get("data"), dict):
         values["data"].setdefault("labelled_index", [])
     _fill_in(values.get("evaluations"))

@@ -204,3 +204,60 @@ class RefinementRow:
     def interval(self) -> tuple[float, float]:
         """The 95 % Wilson interval of the accuracy."""
         return wilson_interval(self.num_correct, self.num_examples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkRow:
+    """A network beside another: the teacher of a student, or the student itself.
+
+    Args:
+        role: what it is in the run, such as ``"teacher"``.
+        name: of the network.
+        num_parameters: numbers that were learned.
+        megabytes: of the stored weights, buffers included (10^6 bytes).
+        milliseconds: median time of one image in a batch of one, on the device of the record.
+        num_examples: test images.
+        num_correct: of them, classified correctly.
+    """
+
+    role: str
+    name: str
+    num_parameters: int
+    megabytes: float
+    milliseconds: float
+    num_examples: int
+    num_correct: int
+
+    def __post_init__(self) -> None:
+        wilson_interval(self.num_correct, self.num_examples)
+
+    @property
+    def accuracy(self) -> float:
+        """The share of test images that are classified correctly, in [0, 1]."""
+        return self.num_correct / self.num_examples
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundaryRow:
+    """How near a student's decision boundaries are to its teacher's.
+
+    Args:
+        magnitude: mean ratio of the shorter to the longer way across, in [0, 1] (MagSim); None where none was compared.
+        angle: mean cosine of the two ways, in [-1, 1] (AngSim); None where none was compared.
+        student_fooled: share of the attacked images whose attack crossed the student's boundary.
+        teacher_fooled: share of them whose attack crossed the teacher's.
+        num_images: images that were looked at.
+        num_attacked: those that both classify correctly.
+        num_compared: those that crossed both boundaries.
+
+    Source:
+        Thesis, section 7.4.4.
+    """
+
+    magnitude: float | None
+    angle: float | None
+    student_fooled: float | None
+    teacher_fooled: float | None
+    num_images: int
+    num_attacked: int
+    num_compared: int

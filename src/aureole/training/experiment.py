@@ -35,6 +35,11 @@ class Around(ABC):
         """The training run."""
 
     @property
+    def classifier(self) -> Training | None:
+        """The run of the classifier whose weights the folder holds; None where it holds something else."""
+        return None
+
+    @property
     @abstractmethod
     def title(self) -> str:
         """The row of the report."""

@@ -88,6 +88,7 @@ def load_model(folder: Path) -> tuple[nn.Module, Training]:
     from safetensors.torch import load_file
 
     config = from_values(read_values(folder / CONFIG))
+    config = getattr(config, "classifier", config)  # of an experiment around a training run
     if not isinstance(config, Training):
         raise InputError(f"{folder} holds no training run: give the folder of one")
     path = folder / WEIGHTS

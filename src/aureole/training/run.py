@@ -61,14 +61,14 @@ def run_training(config: Training, folder: Path, *, recipe: str = "") -> Record:
         paper=dict(config.paper),
         proxy=bool(config.proxy_reason),
         proxy_reason=config.proxy_reason,
-        warnings=[*_divergence(history), *judged.notes],
+        warnings=[*divergence(history), *judged.notes],
     )
     write_record(record, folder)
     forget(judged.job, folder, judged.num_examples)
     return record
 
 
-def _divergence(history: Sequence[dict[str, float]]) -> list[str]:
+def divergence(history: Sequence[dict[str, float]]) -> list[str]:
     """Say so where training diverged, as the accuracies then say nothing about the method."""
     first = next((row["epoch"] for row in history if not math.isfinite(row["train/loss"])), None)
     if first is None:

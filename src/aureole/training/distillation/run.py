@@ -1,0 +1,163 @@
+"""A distillation as a run: a teacher, trained or given, a student that learns from it, and the two compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from torch import nn
+
+from aureole.core.errors import InputError
+from aureole.core.records import RECORD_NAME, Record, read_record, write_record
+from aureole.core.taps import Taps
+from aureole.data import Splits
+from aureole.distill import KD, Distillation, Pair
+from aureole.training.config import Training
+from aureole.training.distillation.measure import boundary, describe
+from aureole.training.evaluation.evaluate import run_attacks
+from aureole.training.evaluation.judge import forget
+from aureole.training.evaluation.sources import ForeignModel, judged_images
+from aureole.training.experiment import Around, prepared
+from aureole.training.fit import build, claim_folder, fit
+from aureole.training.recording import Stopwatch, recorded
+from aureole.training.run import divergence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distilling(Around):
+    """Teach a student what a teacher knows, and compare the two.
+
+    Attributes:
+        student: the run that trains the student; its method is a distillation, or any other for the student alone.
+        teacher: a run that trains the teacher, on data from the same place as the student's, or a user's own model;
+            None takes the finished run in ``teacher_folder``.
+        teacher_folder: of the teacher, seen from the folder of this run.
+        student_taps: layers of the student that are compared; None takes its own.
+        teacher_taps: layers of the teacher that are compared; None takes its own.
+        num_boundary: the first so many test images, on which the decision boundaries are compared; 0 leaves that out.
+    """
+
+    student: Annotated[Training, tyro.conf.arg(name="")] = Training(method=KD())  # its fields have no prefix
+    teacher: Annotated[Training | ForeignModel | None, tyro.conf.Suppress] = None
+    teacher_folder: str = "teacher"
+    student_taps: Annotated[Taps | None, tyro.conf.Suppress] = None
+    teacher_taps: Annotated[Taps | None, tyro.conf.Suppress] = None
+    num_boundary: int = 500
+
+    def __post_init__(self) -> None:
+        if self.num_boundary < 0:
+            raise InputError(f"num_boundary must be at least 0 images; got {self.num_boundary}")
+
+    @property
+    def training(self) -> Training:
+        """The run that trains the student."""
+        return self.student
+
+    @property
+    def classifier(self) -> Training:
+        """The student, whose weights the folder holds."""
+        return self.student
+
+    @property
+    def title(self) -> str:
+        """The row of the report."""
+        return self.student.title
+
+    def with_trainings(self, change: Callable[[Training], Training]) -> Distilling:
+        """Return the same experiment with the runs of student and teacher changed."""
+        teacher = change(self.teacher) if isinstance(self.teacher, Training) else self.teacher
+        return replace(self, student=change(self.student), teacher=teacher)
+
+    def with_seed(self, seed: int) -> Distilling:
+        """Return the same experiment with another seed of the student."""
+        return replace(self, student=replace(self.student, seed=seed))
+
+    def run(self, folder: Path, *, recipe: str = "") -> list[Record]:
+        """Run it; see :func:`run_distilling`."""
+        return [run_distilling(self, folder, recipe=recipe)]
+
+    def again(self, home: Path) -> Distilling:
+        """Return what repeats it: the teacher is trained anew inside, or found where it was."""
+        where = "teacher" if self.teacher is not None else str((home / self.teacher_folder).resolve())
+        return replace(self, teacher_folder=where)
+
+
+def run_distilling(config: Distilling, folder: Path, *, recipe: str = "") -> Record:
+    """Train the teacher if need be, then the student; judge both and record; a finished run is returned as it is.
+
+    Args:
+        config: the run.
+        folder: where it lives; made when it does not exist.
+        recipe: name of the recipe that made the configuration.
+
+    Returns:
+        The record that ``folder/record.json`` holds.
+
+    Raises:
+        InputError: data, a model or the folder cannot be used, or student and teacher cannot be compared.
+    """
+    claim_folder(config, folder)
+    if (folder / RECORD_NAME).exists():
+        return read_record(folder)
+    watch, run = Stopwatch(), config.student
+    splits = run.data.train_and_validation()
+    images, _ = judged_images(run.data, run.evaluation, splits)
+    teacher = prepared(config.teacher, folder / config.teacher_folder, run, splits, recipe)
+    network, history, seconds = fit(run, folder, splits, _pair(config, teacher, splits))
+    judged = run_attacks(network, run, run.evaluation, folder)
+    teacher = teacher.cpu()
+    names = _name(config.teacher, teacher), run.model.name
+    some = images.subset(torch.arange(min(config.num_boundary, len(images))))
+    record = recorded(
+        "training",
+        config,
+        splits,
+        watch,
+        engine=run.engine,
+        num_test=judged.num_examples if run.evaluation.part == "test" else 0,
+        recipe=recipe,
+        method=run.method.title,
+        num_particles=run.method.num_particles,
+        seed=run.seed,
+        seconds_per_epoch=seconds,
+        history=history,
+        evaluations=judged.rows,
+        networks=[
+            describe(teacher, images, role="teacher", name=names[0]),
+            describe(network, images, role="student", name=names[1]),
+        ],
+        boundary=[boundary(network, teacher, some, seed=run.evaluation.seed)] if len(some) else [],
+        paper=dict(run.paper),
+        proxy=bool(run.proxy_reason),
+        proxy_reason=run.proxy_reason,
+        warnings=[*divergence(history), *judged.notes],
+    )
+    write_record(record, folder)
+    forget(judged.job, folder, judged.num_examples)
+    return record
+
+
+def _pair(config: Distilling, teacher: nn.Module, splits: Splits) -> Pair | None:
+    """Return what the method needs beside the student; None where it has no use for a teacher."""
+    method, train = config.student.method, splits.train
+    if not isinstance(method, Distillation):
+        return None
+    device = next((p.device for p in teacher.parameters()), torch.device("cpu"))
+    return method.pair(
+        build(config.student, splits).to(device),  # of the student's shapes
+        teacher,
+        torch.zeros(2, *train.image_shape, device=device),
+        student_taps=config.student_taps,
+        teacher_taps=config.teacher_taps,
+        num_examples=len(train),
+    )
+
+
+def _name(teacher: Training | ForeignModel | None, network: nn.Module) -> str:
+    if isinstance(teacher, Training):
+        return teacher.model.name
+    return teacher.title if isinstance(teacher, ForeignModel) else type(network).__name__
