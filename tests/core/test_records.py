@@ -186,9 +186,11 @@ def test_fields_that_came_later_may_be_missing(tmp_path):
     path = edited(
         tmp_path,
         lambda values: [
-            values.pop("refinement"), values.pop("networks"), values.pop("boundary"), values["data"].pop("labelled_index"), values["evaluations"][0].pop("confusion"),
+            [values.pop(name) for name in LATER],
+            values["data"].pop("labelled_index"),
+            values["evaluations"][0].pop("confusion"),
         ],
-    )  # fmt: skip
+    )
     assert read_record(path) == before
 
 

@@ -161,8 +161,8 @@ def _fundus(scale: Scale, data: str | None) -> Case:
     )
     learner = replace(LEARNER, data=victim.data)
     if scale == "small":
-        small = ModelConfig(name="vulnerability-unet-small")
-        learner = replace(learner, data=replace(victim.data, num_train=100), model=small, epochs=4)
+        small, seen = ModelConfig(name="vulnerability-unet-small"), replace(victim.data, num_train=100)
+        learner = replace(learner, method=PVAR(selection=Marginal()), data=seen, model=small, epochs=4)
     return Case(
         victim=victim,
         learner=learner,
