@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 
 from aureole.core.ramps import Constant
+from aureole.core.errors import InputError
 from aureole.data import FewLabels
 from aureole.models import ModelConfig
 from aureole.recipes import find_recipe
@@ -110,6 +111,19 @@ def test_table_5_1_has_the_mixed_forms() -> None:
         ["supervised-seed0", *(f"{m}-n{n}-seed0" for m in ("vat", "ald", "vat-mixup", "ald-mixup") for n in (1, 2))]
     )
     assert {run.data.num_labelled for run in runs.values() if isinstance(run.data, FewLabels)} == {4000}
+
+
+def test_the_study_trains_every_method_from_the_same_labels_as_its_own_recipe_does() -> None:
+    runs = trainings("study-few-labels", seeds=(3,))
+    assert len(runs) == len(METHODS)
+    for run in runs.values():
+        assert isinstance(run.data, FewLabels)
+        assert (run.data.num_labelled, run.data.labelled_seed, run.seed) == (300, 3, 3)
+    teacher, alone = runs["mean-teacher-n1-300-seed3"], find_recipe("semisup-mean-teacher").build("mnist", "small")
+    assert isinstance(alone, Training)
+    assert (teacher.method, teacher.proxy_reason) == (alone.method, alone.proxy_reason)
+    with pytest.raises(InputError, match="did you mean 'fixmatch'"):
+        find_recipe("study-few-labels").build(methods=("fixmatsch",))
 
 
 def test_conv_large_is_the_thesiss() -> None:

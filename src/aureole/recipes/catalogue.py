@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from aureole.core.errors import unknown_name
-from aureole.recipes import semisup, thesis, thesis_chapter3
+from aureole.recipes import semisup, thesis, thesis_chapter3, thesis_chapter7
+from aureole.recipes.distill import distill, teacher
 from aureole.recipes.kernel_study import kernel_study
 from aureole.recipes.refine import refine
 from aureole.recipes.robust import SUMMARIES, robust
@@ -49,6 +50,8 @@ def _all() -> dict[str, Recipe]:
     named += [Recipe(f"robust-{name}", robust(name), summary) for name, summary in SUMMARIES.items()]
     named += [Recipe(f"semisup-{name}", semisup.semisup(name), text) for name, text in semisup.SUMMARIES.items()]
     named.append(Recipe("refine", refine, "which pixels are vulnerable, and any dense attack cut down to them (PVAR)"))
+    named.append(Recipe("teacher", teacher, "a classifier that students can learn from"))
+    named.append(Recipe("distill", distill, "a small student from a large teacher, by any of 16 methods, with TALD"))
     functions: dict[str, tuple[Callable[..., Sweep], str]] = {
         "thesis-figure-3.1": (thesis_chapter3.pictures("cifar10", "pgd"), "pictures of refined attacks, CIFAR-10"),
         "thesis-figure-3.3": (thesis_chapter3.pictures("mnist", "pgd"), "pictures of maps and refined attacks, MNIST"),
@@ -71,6 +74,14 @@ def _all() -> dict[str, Recipe]:
         "thesis-figure-5.7": (figure_5_7, "time of an epoch against the number of particles"),
         "thesis-table-5.2": (table_5_3, "natural accuracy, CIFAR-10 (the runs of table 5.3)"),
         "thesis-table-5.3": (table_5_3, "robust accuracy of ADT, PGD, TRADES and ALD, CIFAR-10"),
+        "study-few-labels": (semisup.few_labels_study, "every method from the same few labels, MNIST-300"),
+        "thesis-figure-7.2": (thesis_chapter7.styled("same"), "students with and without TALD, one style of network"),
+        "thesis-figure-7.3": (thesis_chapter7.styled("cross"), "students with and without TALD, different styles"),
+        "thesis-figure-7.4": (thesis_chapter7.figure_7_4, "KD, KD + BSS and KD + TALD"),
+        "thesis-figure-7.5": (thesis_chapter7.figure_7_5, "ResNet-18 from ResNet-34 with and without TALD, ImageNet"),
+        "thesis-figure-7.6": (thesis_chapter7.figure_7_4, "MagSim and AngSim to the teacher (the runs of figure 7.4)"),
+        "thesis-figure-7.7": (thesis_chapter7.figure_7_7, "accuracy against the number of TALD's particles"),
+        "thesis-table-7.2": (thesis_chapter7.table_7_2, "time of an epoch of BSS and of TALD with several particles"),
         "study-kernel": (kernel_study, "ALD under each kernel, temperature and balance"),
     }
     named += [Recipe(name, build, summary) for name, (build, summary) in functions.items()]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Literal
 
+from aureole.core.errors import unknown_name
 from aureole.core.method import Method
 from aureole.core.ramps import Linear, Sigmoid
 from aureole.data import FewLabels
@@ -172,11 +173,12 @@ def _comparison(
         seeded = replace(run, seed=seed, data=replace(run.data, labelled_seed=seed))
         runs[f"supervised{suffix}-seed{seed}"] = replace(seeded, method=METHODS["supervised"])
         for name in names:
-            method = METHODS[name]
+            found = with_method(seeded, name)
+            method = found.method
             for number in particles if isinstance(method, VAT) else (1,):
                 chosen = with_particles(method, number) if isinstance(method, VAT) else method
                 label = f"{chosen.title}{suffix and f', {suffix.removeprefix(chr(45))} labels'}"
-                runs[f"{name}-n{number}{suffix}-seed{seed}"] = replace(seeded, method=chosen, label=label)
+                runs[f"{name}-n{number}{suffix}-seed{seed}"] = replace(found, method=chosen, label=label)
     return runs
 
 
@@ -224,3 +226,33 @@ def table_5_1(
     run = few_labels(setting, scale, 4000 if setting == "cifar10" else 500, data)
     runs = _comparison(("vat", "ald", "vat-mixup", "ald-mixup"), run, particles, seeds)
     return Sweep(title=f"Mixup of particles, {setting}", runs=runs)
+
+
+def few_labels_study(
+    data: str | None = None,
+    setting: Setting = "mnist",
+    scale: Scale = "small",
+    seeds: tuple[int, ...] = (0, 1, 2),
+    methods: tuple[str, ...] = tuple(METHODS)[1:],
+    particles: int = 4,
+    num_labelled: int | None = None,
+) -> Sweep:
+    """Every method from the same few labels, in as many steps, beside training on the labels alone.
+
+    Args:
+        data: folder of the data.
+        setting: kind of data.
+        scale: the paper's, or a declared cheaper one.
+        seeds: of the runs and of the choice of labels.
+        methods: names, as in the recipes semisup-NAME.
+        particles: of VAT, ALD and their mixed forms.
+        num_labelled: labelled images, equally many of each class; None takes 50, 300 or 1000.
+    """
+    for name in methods:
+        if name not in METHODS:
+            raise unknown_name("method", name, METHODS)
+    run = few_labels(setting, scale, num_labelled, data)
+    suffix = f"-{run.data.num_labelled}" if isinstance(run.data, FewLabels) else ""
+    names = tuple(name for name in methods if name != "supervised")
+    runs = _comparison(names, run, (particles,), seeds, suffix=suffix)
+    return Sweep(title=f"Learning from few labels, every method, {setting}", runs=runs)
