@@ -8,8 +8,8 @@ from typing import Literal
 
 import pytest
 
-from aureole.core.ramps import Constant
 from aureole.core.errors import InputError
+from aureole.core.ramps import Constant
 from aureole.data import FewLabels
 from aureole.models import ModelConfig
 from aureole.recipes import find_recipe

@@ -25,6 +25,7 @@ from aureole.core.errors import InputError
 from aureole.core.method import Batch, Method, Terms
 from aureole.core.model import frozen, predict, random_state_kept
 from aureole.core.taps import Features, Taps, extract, find_taps
+from aureole.distill.matching import full_precision
 from aureole.distill.tald import TALD
 
 
@@ -46,7 +47,7 @@ class FeatureLoss(nn.Module, ABC):
 
     def warm_up(self, student: Features, teacher: Features, batch: Batch) -> Terms:
         """Return the losses of the stage before distillation, where a method has one."""
-        raise NotImplementedError(f"{type(self).__name__} has no stage before distillation")
+        raise InputError(f"{type(self).__name__} has no stage before distillation: set warm_up=0")
 
 
 class Pair(nn.Module):
@@ -94,13 +95,21 @@ class Pair(nn.Module):
         Raises:
             InputError: somebody has put the teacher in train mode.
         """
-        if self.teacher.training:
-            raise InputError(
-                "the teacher is in train mode, so its predictions depend on the batch: call teacher.eval()"
-            )
+        self.check_mode()
         if self.criterion is None:
             return _logits_alone(self.teacher, x)
         return extract(self.teacher, x, self.teacher_taps)
+
+    def check_mode(self) -> None:
+        """Check that the teacher, every part of it, is in evaluation mode.
+
+        Raises:
+            InputError: somebody has put it in train mode.
+        """
+        if any(module.training for module in self.teacher.modules()):
+            raise InputError(
+                "the teacher is in train mode, so its predictions depend on the batch: call teacher.eval()"
+            )
 
 
 def _logits_alone(model: nn.Module, x: Tensor) -> Features:
@@ -120,6 +129,8 @@ class Distillation(Method):
         terms.total.backward()
 
     Attributes:
+        needs_maps: feature maps are compared.
+        warm_up_student: the stage before distillation looks at the student; else the student does not run in it.
         label_weight: of the cross-entropy with the labels (r), at least 0.
         kd_weight: of the divergence between the softened predictions (a), at least 0.
         weight: of the method's own loss (b), at least 0.
@@ -137,6 +148,7 @@ class Distillation(Method):
     """
 
     needs_maps: ClassVar[bool] = False
+    warm_up_student: ClassVar[bool] = True
 
     label_weight: float = 1.0
     kd_weight: float = 0.0
@@ -185,8 +197,11 @@ class Distillation(Method):
             num_examples: size of the training set, for methods with a memory of it.
 
         Raises:
-            InputError: the numbers of classes or of maps differ, sizes cannot be matched, or a layer does not exist.
+            InputError: the numbers of classes or of maps differ, sizes cannot be matched, a layer does not exist, or
+                student and teacher are one module.
         """
+        if student is teacher:
+            raise InputError("student and teacher are the same module, and a teacher is frozen: pass a copy of it")
         taps = find_taps(student, x, student_taps), find_taps(teacher, x, teacher_taps)
         with random_state_kept(x.device), torch.no_grad(), frozen(student), frozen(teacher):
             mine, theirs = extract(student, x[:2], taps[0]), extract(teacher, x[:2], taps[1])
@@ -218,13 +233,25 @@ class Distillation(Method):
         """Return the weighted losses of one batch: ``labelled``, ``distilled``, ``features`` and ``boundary``."""
         pair = _pair(modules, self.title)
         checks.check_labels(batch.y, batch.x)
-        student, teacher = pair.student_features(model, batch.x), pair.teacher_features(batch.x)
         if batch.epoch < self.warm_up:
-            assert pair.criterion is not None
-            return pair.criterion.warm_up(student, teacher, batch)
+            return self._stage(model, batch, pair)
+        student = pair.student_features(model, batch.x)
+        if self.kd_weight or self.weight:
+            teacher = pair.teacher_features(batch.x)
+        else:
+            pair.check_mode()
+            teacher = student  # nothing of the teacher is looked at
         terms = self._terms(student, teacher, batch, pair)
         terms.update(self._adversarial_terms(model, student, teacher, batch, pair))
         return terms
+
+    def _stage(self, model: nn.Module, batch: Batch, pair: Pair) -> Terms:
+        """Return the losses of the stage before distillation."""
+        if pair.criterion is None:
+            raise InputError(f"{self.title} has no stage before distillation: set warm_up=0")
+        teacher = pair.teacher_features(batch.x)
+        student = pair.student_features(model, batch.x) if self.warm_up_student else teacher
+        return pair.criterion.warm_up(student, teacher, batch)
 
     def _terms(self, student: Features, teacher: Features, batch: Batch, pair: Pair) -> Terms:
         terms = Terms()
@@ -257,7 +284,8 @@ def softened_kl(
 
     Source: Hinton et al. 2015; thesis Eq. 2.16, which leaves T^2 out.
     """
-    log_q, log_p = (student / temperature).log_softmax(-1), (teacher.detach() / temperature).log_softmax(-1)
+    student, teacher = full_precision(student), full_precision(teacher.detach())
+    log_q, log_p = (student / temperature).log_softmax(-1), (teacher / temperature).log_softmax(-1)
     return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True) * temperature**2
 
 

@@ -32,6 +32,7 @@ from aureole.core.ramps import Linear
 from aureole.core.random import streams_for
 from aureole.core.taps import Features
 from aureole.distill.base import Distillation, Pair
+from aureole.distill.matching import full_precision
 from aureole.distill.tald import StudentMode, student_in
 
 Logits = Float[Tensor, "batch classes"]
@@ -46,8 +47,8 @@ def soft_cross_entropy(student: Logits, teacher: Logits, temperature: float) -> 
         >>> soft_cross_entropy(torch.zeros(1, 2), torch.tensor([[5.0, 1.0]]), 3.0).exp()
         tensor(2.)
     """
-    target = (teacher.detach() / temperature).softmax(-1)
-    return -(target * (student / temperature).log_softmax(-1)).sum(-1).mean()
+    target = (full_precision(teacher.detach()) / temperature).softmax(-1)
+    return -(target * (full_precision(student) / temperature).log_softmax(-1)).sum(-1).mean()
 
 
 def base_images(student: Logits, teacher: Logits, y: Int[Tensor, " batch"], most: int) -> Int[Tensor, " rows"]:

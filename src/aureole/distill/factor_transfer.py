@@ -147,6 +147,7 @@ class FT(Distillation):
 
     title: ClassVar[str] = "FT"
     needs_maps: ClassVar[bool] = True
+    warm_up_student: ClassVar[bool] = False
 
     weight: float = 200.0
     warm_up: int = 30

@@ -78,6 +78,7 @@ class Rotating(Distillation):
         heads: the class of the loss between features, which holds the method's learned heads.
     """
 
+    warm_up_student: ClassVar[bool] = False
     heads: ClassVar[type[FeatureLoss]]
 
     def pair(

@@ -72,7 +72,8 @@ def trusted_kl(
         >>> trusted_kl(student, teacher, torch.tensor([True, False]), 4.0)
         tensor(0.)
     """
-    log_q, log_p = (student / temperature).log_softmax(-1), (teacher.detach() / temperature).log_softmax(-1)
+    student, teacher = full_precision(student), full_precision(teacher.detach())
+    log_q, log_p = (student / temperature).log_softmax(-1), (teacher / temperature).log_softmax(-1)
     values = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)
     return values.where(rows, 0.0).sum() / rows.sum().clamp_min(1) * temperature**2
 
@@ -130,7 +131,8 @@ def _similarities(features: Features, head: nn.Sequential) -> Float[Tensor, "row
         )
     vectors = head(features.pooled.to(next(head.parameters()).dtype))
     unit = unit_rows(full_precision(vectors))
-    return _rotated_rows(unit) @ unit[: len(unit) // ROTATIONS].mT
+    with torch.autocast(unit.device.type, enabled=False):
+        return _rotated_rows(unit) @ unit[: len(unit) // ROTATIONS].mT
 
 
 def _rotated_rows(x: Float[Tensor, "all size"]) -> Float[Tensor, "rows size"]:

@@ -17,7 +17,7 @@ from aureole.report.aggregate import (
     group_runs,
     particle_lines,
 )
-from aureole.report.few_rows import shown_apart
+from aureole.report.apart import untold
 from aureole.report.layout import DASH, Block, Cell, Panel, Section, Table, amount, plain_table, share
 from aureole.report.sections import count_table, line_styles, over_data, section, several_counts
 
@@ -28,9 +28,10 @@ def accuracies(records: Sequence[Record]) -> Section | None:
 
 
 def _accuracy_block(records: list[Record], heading: str) -> Block | None:
+    records = untold(records)
     groups = [group for group in group_runs(records) if any(record.evaluations for record in group.records)]
     attacks = attack_names(groups)
-    if not attacks or shown_apart(records):
+    if not attacks:
         return None
     caption = (
         "Share of images classified correctly: mean ± sample standard deviation over seeds; for a single run, its "
@@ -160,9 +161,9 @@ def particle_counts(records: Sequence[Record], colours: dict[str, int]) -> Secti
 
 
 def _particles_block(records: list[Record], heading: str, colours: dict[str, int]) -> Block | None:
-    groups = [group for group in group_runs(records) if any(record.evaluations for record in group.records)]
+    groups = [group for group in group_runs(untold(records)) if any(record.evaluations for record in group.records)]
     lines = particle_lines(groups)
-    if not several_counts(lines) or shown_apart(records):
+    if not several_counts(lines):
         return None
     attacks = attack_names([group for line in lines.values() for group in line])
     styles = line_styles(lines, colours)

@@ -11,7 +11,8 @@ from aureole.report.accuracies import accuracy_parts, accuracy_text
 from aureole.report.aggregate import NATURAL, Accuracy, Group, comparison_notes
 from aureole.report.few_changes import confusion_blocks
 from aureole.report.few_rows import Runs, Study, studies
-from aureole.report.few_words import findings, gain_text, remarks, wins_text
+from aureole.report.few_words import findings, remarks
+from aureole.report.gains import gain_text, wins_text
 from aureole.report.layout import (
     DASH,
     Block,

@@ -13,47 +13,17 @@ from aureole.report.aggregate import (
     Accuracy,
     Group,
     Statistic,
-    attack_names,
     count,
     data_of,
     group_runs,
     statistic,
     stem,
 )
+from aureole.report.gains import Gain
 
 SUPERVISED = "Supervised only"
 VALIDATED = "validation/accuracy"
 _ORDER = (SUPERVISED, "VAT", "ALD", "VAT + Mixup", "ALD + Mixup")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gain:
-    """By how many points of accuracy (hundredths) runs are better than others with the same seed and labelled images.
-
-    Args:
-        points: seed and labelled images -> the difference, at least one.
-    """
-
-    points: dict[Any, float]
-
-    @property
-    def statistic(self) -> Statistic:
-        """Mean and spread over the pairs."""
-        return statistic(self.points.values())
-
-    @property
-    def wins(self) -> int:
-        """In how many pairs they are better."""
-        return sum(value > 0 for value in self.points.values())
-
-    @property
-    def direction(self) -> int:
-        """Return 1 where every pair is better, by more than the spread on average; -1 where worse; 0 for neither."""
-        found = self.statistic
-        if found.spread is None or abs(found.mean) <= found.spread or not found.mean:
-            return 0
-        sign = 1 if found.mean > 0 else -1
-        return sign if all(sign * value > 0 for value in self.points.values()) else 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,12 +130,6 @@ def few(record: Record) -> bool:
 def place_of(record: Record) -> int:
     """Return where the method of a run with few labels stands among others; 0 for other records."""
     return (*_ORDER, record.method).index(record.method) if few(record) else 0
-
-
-def shown_apart(records: Sequence[Record]) -> bool:
-    """Return whether all that comparable records say of accuracy stands in the section on few labels."""
-    groups = group_runs(records)
-    return all(few(r) or not r.evaluations for r in records) and attack_names(groups) == [NATURAL]
 
 
 def studies(records: Iterable[Record]) -> list[Study]:

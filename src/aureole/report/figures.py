@@ -10,6 +10,7 @@ import io
 import itertools
 import math
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -218,6 +219,36 @@ def draw_counts(lines: Sequence[Line], *, name: str, labels: tuple[str, str], le
         return _inline(figure, name, _words(lines, labels) + _heights(levels))
 
 
+def draw_rows(rows: Sequence[Line], *, name: str, label: str) -> Markup:
+    """Draw one value a row, from the top down, the spread as a bar.
+
+    Args:
+        rows: lines of one point; ``x`` does not matter.
+        name: a name that no other drawing of the page has.
+        label: what the values are.
+
+    Returns:
+        An inline SVG that says in words what it shows, for those who do not see it.
+    """
+    with _figure(height=0.8 + 0.24 * len(rows)) as (figure, axes):
+        for place, row in enumerate(rows):
+            (value,), (low,), (high,) = (_finite(part) for part in (row.y, row.low, row.high))
+            axes.errorbar(
+                [value],
+                [place],
+                xerr=[[max(0.0, value - low)], [max(0.0, high - value)]],
+                color=_sentinel(row.style),
+                marker=_MARKERS[row.style.marker % len(_MARKERS)],
+                markersize=6,
+                elinewidth=1.4,
+                capsize=2.5,
+            )
+        axes.set_yticks(range(len(rows)), [textwrap.shorten(row.name, 30, placeholder=" ...") for row in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlabel(label)
+        return _inline(figure, name, f"{label}.{_heights(rows)}")
+
+
 def _heights(levels: Sequence[Line]) -> str:
     """Name every level."""
     return "".join(f" {level.name}: {number(level.y[0])}." for level in levels)
@@ -246,7 +277,7 @@ def _dashes(style: Style) -> dict[str, Any]:
 
 
 @contextmanager
-def _figure() -> Iterator[tuple[Any, Any]]:
+def _figure(height: float = 3.1) -> Iterator[tuple[Any, Any]]:
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -254,7 +285,7 @@ def _figure() -> Iterator[tuple[Any, Any]]:
         matplotlib.rcdefaults()
         for name, value in _SETTINGS.items():
             matplotlib.rcParams[cast("Any", name)] = value
-        figure = Figure(figsize=(5.0, 3.1), layout="constrained")
+        figure = Figure(figsize=(5.0, height), layout="constrained")
         yield figure, figure.add_subplot()
 
 

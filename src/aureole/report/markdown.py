@@ -20,11 +20,17 @@ from aureole.report.aggregate import (
     split,
     statistic,
 )
+from aureole.report.apart import untold
+from aureole.report.distilled_rows import lessons
+from aureole.report.distilled_tables import methods_table, sizes_table
+from aureole.report.distilled_words import findings as findings_of_lesson
+from aureole.report.distilled_words import opening
+from aureole.report.distilled_words import remarks as remarks_on_lesson
 from aureole.report.few_changes import confusion_sentence
 from aureole.report.few_labels import gain_table, notes_on
-from aureole.report.few_rows import shown_apart, studies
+from aureole.report.few_rows import studies
 from aureole.report.few_words import findings as findings_of_few
-from aureole.report.layout import DASH, Cell, amount, listing, number, share, spread_text
+from aureole.report.layout import DASH, Cell, Table, amount, listing, number, share, spread_text
 from aureole.report.refined_rows import lines_of
 from aureole.report.refined_tables import remarks_of, tables_of
 from aureole.report.refined_words import findings
@@ -104,11 +110,12 @@ def _readme(folder: Path) -> tuple[str, str]:
 def _tables(records: Sequence[Record]) -> list[str]:
     if not records:
         return []
-    blocks, parts = [_provenance(records), *_proxies(records), *_few_labels(records)], split(records)
+    blocks, parts = [_provenance(records), *_proxies(records)], split(records)
+    blocks += _few_labels(records) + _distillation(records)
     for part in parts:
-        apart = shown_apart(part)
-        shown = _robustness(part) + _refinement(part) + _diversity(part) + _times(part)
-        shown = shown if apart else _accuracies(part) + shown
+        left = untold(part)
+        apart = not left and any(record.evaluations for record in part)
+        shown = _accuracies(left) + _robustness(part) + _refinement(part) + _diversity(part) + _times(part)
         if len(parts) > 1 and (shown or not apart):
             blocks.append(_data_heading(data_of(part)))
         blocks += shown
@@ -127,12 +134,26 @@ def _few_labels(records: Sequence[Record]) -> list[str]:
     blocks = []
     for study in studies(records):
         table = gain_table(study)
-        rows = [[_cell_text(cell) for cell in row] for row in table.rows]
         changed = [confusion_sentence(study, labels) for labels in study.labels]
         blocks += [f"Few labels: {_escaped(study.name)}.", _bullets([*findings_of_few(study), *filter(None, changed)])]
-        blocks += [f"{_escaped(table.caption)}.", _table([_cell_text(cell) for cell in table.head], rows)]
-        blocks.append(_bullets(notes_on(study)))
+        blocks += [*_captioned(table), _bullets(notes_on(study))]
     return blocks
+
+
+def _distillation(records: Sequence[Record]) -> list[str]:
+    """Return what distillations show, and the tables of methods and sizes, one a data set and pair of networks."""
+    blocks = []
+    for lesson in lessons(records):
+        blocks.append(f"Distillation: {_escaped(lesson.name)}. {_escaped(opening(lesson))}")
+        blocks += [_bullets(findings_of_lesson(lesson)), *_captioned(methods_table(lesson))]
+        blocks += [*_captioned(sizes_table(lesson)), _bullets(remarks_on_lesson(lesson))]
+    return blocks
+
+
+def _captioned(table: Table) -> list[str]:
+    """Return the caption of a table, and the table."""
+    rows = [[_cell_text(cell) for cell in row] for row in table.rows]
+    return [f"{_escaped(table.caption)}.", _table([_cell_text(cell) for cell in table.head], rows)]
 
 
 def _provenance(records: Sequence[Record]) -> str:
@@ -195,8 +216,7 @@ def _refinement(records: Sequence[Record]) -> list[str]:
         sentences = [sentence for line in lines for sentence in findings(line)]
         blocks += [f"Victim: {_escaped(victim)}.", _bullets([*sentences, *remarks_of(lines)])]
         for table in tables_of(lines, plain=True):
-            rows = [[_cell_text(cell) for cell in row] for row in table.rows]
-            blocks += [f"{_escaped(table.caption)}.", _table([cell.text for cell in table.head], rows)]
+            blocks += _captioned(table)
     return blocks
 
 

@@ -13,6 +13,7 @@ from aureole.core.records import DataRecord, Record, find_records, replace_text
 from aureole.report.accuracies import accuracies, particle_counts
 from aureole.report.costs import diversity, times
 from aureole.report.curves import curves
+from aureole.report.distillation import distillation
 from aureole.report.few_labels import few_labels
 from aureole.report.figures import colour
 from aureole.report.layout import amount, duration, listing
@@ -67,7 +68,7 @@ def _render(folder: Path, found: Sequence[tuple[Path, Record]], title: str | Non
     colours = colours_of(records)
     before = [accuracies(records), robustness(records, colours), curves(records, colours)]
     before.insert(2, refinement(records))
-    before.insert(1, few_labels(records, colours))
+    before[1:1] = [few_labels(records, colours), distillation(records, colours)]
     before += [particle_counts(records, colours), diversity(records)]
     template = resources.files("aureole.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
     environment = jinja2.Environment(

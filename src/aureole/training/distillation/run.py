@@ -12,6 +12,7 @@ import tyro
 from torch import nn
 
 from aureole.core.errors import InputError
+from aureole.core.random import mix_seed
 from aureole.core.records import RECORD_NAME, Record, read_record, write_record
 from aureole.core.taps import Taps
 from aureole.data import Splits
@@ -21,6 +22,7 @@ from aureole.training.distillation.measure import boundary, describe
 from aureole.training.evaluation.evaluate import run_attacks
 from aureole.training.evaluation.judge import forget
 from aureole.training.evaluation.sources import ForeignModel, judged_images
+from aureole.training.evaluation.trials import check_radius
 from aureole.training.experiment import Around, prepared
 from aureole.training.fit import build, claim_folder, fit
 from aureole.training.recording import Stopwatch, recorded
@@ -106,10 +108,12 @@ def run_distilling(config: Distilling, folder: Path, *, recipe: str = "") -> Rec
     watch, run = Stopwatch(), config.student
     splits = run.data.train_and_validation()
     images, _ = judged_images(run.data, run.evaluation, splits)
-    teacher = prepared(config.teacher, folder / config.teacher_folder, run, splits, recipe)
+    check_radius(run.evaluation.ball, splits.train.image_shape)
+    if isinstance(config.teacher, Training):
+        _pair(config, build(config.teacher, splits), splits)  # what cannot be compared is said before any training
+    teacher = prepared(config.teacher, folder / config.teacher_folder, run, splits, recipe).cpu()
     network, history, seconds = fit(run, folder, splits, _pair(config, teacher, splits))
     judged = run_attacks(network, run, run.evaluation, folder)
-    teacher = teacher.cpu()
     names = _name(config.teacher, teacher), run.model.name
     some = images.subset(torch.arange(min(config.num_boundary, len(images))))
     record = recorded(
@@ -142,19 +146,23 @@ def run_distilling(config: Distilling, folder: Path, *, recipe: str = "") -> Rec
 
 
 def _pair(config: Distilling, teacher: nn.Module, splits: Splits) -> Pair | None:
-    """Return what the method needs beside the student; None where it has no use for a teacher."""
+    """Return what the method needs beside the student, on the CPU; None where it has no use for a teacher.
+
+    What it learns starts where the run's seed says, on any device.
+    """
     method, train = config.student.method, splits.train
     if not isinstance(method, Distillation):
         return None
-    device = next((p.device for p in teacher.parameters()), torch.device("cpu"))
-    return method.pair(
-        build(config.student, splits).to(device),  # of the student's shapes
-        teacher,
-        torch.zeros(2, *train.image_shape, device=device),
-        student_taps=config.student_taps,
-        teacher_taps=config.teacher_taps,
-        num_examples=len(train),
-    )
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(mix_seed(config.student.seed, 3))
+        return method.pair(
+            build(config.student, splits),  # of the student's shapes
+            teacher,
+            torch.zeros(2, *train.image_shape),
+            student_taps=config.student_taps,
+            teacher_taps=config.teacher_taps,
+            num_examples=len(train),
+        )
 
 
 def _name(teacher: Training | ForeignModel | None, network: nn.Module) -> str:
