@@ -199,14 +199,28 @@ def _settings(record: Record) -> tuple[tuple[str, str], ...]:
     found = {name: value for name, value in leaves(config, "") if not name.startswith(_ASIDE)}
     found |= dict(leaves(_part(config, "sources", source), "source"))
     found["victim.seed"] = repr(_part(config, "victim").get("seed"))
+    found["form"] = _form(found.pop("refiner.method.conditioned", ""), found.pop("refiner.method.among", ""))
+    network = "refiner.model.name"
+    found[network] = found.get(network, "").replace("-conditioned", "")  # the form says so
     return tuple(sorted(found.items()))
+
+
+def _form(conditioned: str, among: str) -> str:
+    """Name the form of a map, from the configuration's values as text; the first records have no ``among``.
+
+    Example:
+        >>> _form("False", ""), _form("False", "'changed'"), _form("True", "'changed'")
+        ('plain', 'among changed pixels', 'conditioned')
+    """
+    return "conditioned" if conditioned == "True" else "among changed pixels" if "changed" in among else "plain"
 
 
 def _difference(settings: tuple[tuple[str, str], ...], others: Sequence[tuple[tuple[str, str], ...]]) -> str:
     """Name the settings that set one variant apart, as far as a table has room for them."""
     mine, theirs = dict(settings), [dict(other) for other in others]
     differing = [name for name, value in mine.items() if any(other.get(name) != value for other in theirs)]
-    words = [f"{_last(name)} {mine[name].strip(chr(39)).rpartition(':')[2]}" for name in differing]
+    values = {name: mine[name].strip(chr(39)).rpartition(":")[2] for name in differing}
+    words = [value if name == "form" else f"{_last(name)} {value}" for name, value in values.items()]
     most = 3
     text = ", ".join(dict.fromkeys(words[:most])) + (", ..." if len(words) > most else "")
     return text or (f"variant {others.index(settings) + 1}" if len(others) > 1 else "")
