@@ -23,6 +23,7 @@ from aureole.attacks import (
     Square,
     TargetedAPGD,
 )
+from aureole.attacks.bss import BSSAttack
 from aureole.core.balls import L1, L2, Ball, Linf
 from aureole.core.errors import InputError
 from aureole.core.random import Streams
@@ -38,6 +39,7 @@ KINDS: dict[str, tuple[Callable[[Ball], Attack], tuple[type[Ball], ...]]] = {
     "AutoAttack": (lambda ball: AutoAttack(ball=ball, members=("apgd-ce", "fab-t")), FLAT),
     "BrendelBethge": (lambda ball: BrendelBethge(ball=ball, num_steps=8), FLAT),
     "DeepFool": (lambda ball: DeepFool(ball=ball), FLAT),
+    "BSSAttack": (lambda ball: BSSAttack(ball=ball, step_size=0.05, num_steps=30), ANY),
     "CarliniWagner": (lambda ball: CarliniWagner(ball=ball, num_steps=30, num_searches=3), (L2,)),
     "JSMA": (lambda ball: JSMA(ball=Linf(1.0), gamma=0.2), BOX),
     "SparseFool": (lambda ball: SparseFool(ball=Linf(1.0)), BOX),

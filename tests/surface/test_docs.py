@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import aureole as au
-from aureole.cli import EvaluateOptions, ReportOptions, RunOptions, StudyMakeOptions, StudyReadOptions, main
+from aureole.cli import (
+    EvaluateOptions,
+    ExportOptions,
+    ReportOptions,
+    RunOptions,
+    StudyMakeOptions,
+    StudyReadOptions,
+    main,
+)
 from aureole.options import parse, parse_known
 
 ROOT = Path(__file__).parents[2]
@@ -69,8 +77,10 @@ def check_command(arguments: list[str]) -> None:
         if command == "run":
             _, fields = parse_known(RunOptions, fields, prog="aureole run")
         assert main(["show", name, *fields]) == 0
-    elif command in ("evaluate", "report", "rerun"):
-        kind = {"evaluate": EvaluateOptions, "report": ReportOptions, "rerun": RunOptions}[command]
+    elif command in ("evaluate", "export", "report", "rerun"):
+        kind = {"evaluate": EvaluateOptions, "export": ExportOptions, "report": ReportOptions, "rerun": RunOptions}[
+            command
+        ]
         options = rest if rest[0].startswith("--") else rest[1:]  # evaluate takes a model in place of a run
         parse(kind, options, prog="aureole", default=kind())
     elif command == "study":

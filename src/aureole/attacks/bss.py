@@ -167,7 +167,7 @@ class BSSAttack(MinimalAttack):
             if count == self.num_steps or bool(left.all()):
                 break
             ahead, gradient = here.difference(target[live], base[live])
-            length = self.step_size * (_SLACK - ahead).view(-1, *event)
+            length = (self.step_size * (_SLACK - ahead)).view(-1, *event).to(x.dtype)
             moved = here.x.detach() + length * _EUCLIDEAN.steepest(gradient, len(event))
             moved, live = moved[~left], live[~left]
             x_adv[live] = self._limit(moved, x[live])

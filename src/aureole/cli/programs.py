@@ -95,7 +95,9 @@ def _export(network: nn.Module, image_shape: tuple[int, ...], path: Path, kind: 
         program = torch.export.export(network, (_images(2, image_shape),), dynamic_shapes=shapes)
         if kind == "pt2":
             return torch.export.save(program, path)
-        made = torch.onnx.export(program, (), dynamo=True, input_names=["images"], output_names=["logits"])
+        made = torch.onnx.export(
+            program, (), dynamo=True, verbose=False, input_names=["images"], output_names=["logits"]
+        )
         assert made is not None
         return made.save(path, external_data=False)
     except OSError:

@@ -13,9 +13,9 @@ from torch import nn
 
 from aureole.core.errors import InputError
 from aureole.core.random import mix_seed
-from aureole.core.records import RECORD_NAME, Record, read_record, write_record
+from aureole.core.records import RECORD_NAME, BoundaryRow, Record, read_record, write_record
 from aureole.core.taps import Taps
-from aureole.data import Splits
+from aureole.data import ImageSet, Splits
 from aureole.distill import KD, Distillation, Pair
 from aureole.training.config import Training
 from aureole.training.distillation.measure import boundary, describe
@@ -111,11 +111,11 @@ def run_distilling(config: Distilling, folder: Path, *, recipe: str = "") -> Rec
     check_radius(run.evaluation.ball, splits.train.image_shape)
     if isinstance(config.teacher, Training):
         _pair(config, build(config.teacher, splits), splits)  # what cannot be compared is said before any training
-    teacher = prepared(config.teacher, folder / config.teacher_folder, run, splits, recipe).cpu()
+    teacher = prepared(config.teacher, folder / config.teacher_folder, run, splits, recipe)
     network, history, seconds = fit(run, folder, splits, _pair(config, teacher, splits))
     judged = run_attacks(network, run, run.evaluation, folder)
+    teacher = teacher.cpu()
     names = _name(config.teacher, teacher), run.model.name
-    some = images.subset(torch.arange(min(config.num_boundary, len(images))))
     record = recorded(
         "training",
         config,
@@ -134,7 +134,7 @@ def run_distilling(config: Distilling, folder: Path, *, recipe: str = "") -> Rec
             describe(teacher, images, role="teacher", name=names[0]),
             describe(network, images, role="student", name=names[1]),
         ],
-        boundary=[boundary(network, teacher, some, seed=run.evaluation.seed)] if len(some) else [],
+        boundary=_boundaries(config, network, teacher, images),
         paper=dict(run.paper),
         proxy=bool(run.proxy_reason),
         proxy_reason=run.proxy_reason,
@@ -163,6 +163,13 @@ def _pair(config: Distilling, teacher: nn.Module, splits: Splits) -> Pair | None
             teacher_taps=config.teacher_taps,
             num_examples=len(train),
         )
+
+
+def _boundaries(config: Distilling, student: nn.Module, teacher: nn.Module, images: ImageSet) -> list[BoundaryRow]:
+    if not config.num_boundary:
+        return []
+    some = images.subset(torch.arange(min(config.num_boundary, len(images))))
+    return [boundary(student, teacher, some, seed=config.student.evaluation.seed)]
 
 
 def _name(teacher: Training | ForeignModel | None, network: nn.Module) -> str:
