@@ -171,7 +171,7 @@ class TrainingModule(LightningModule):
         return {name: float(value / count) for name, value in gathered.items()}
 
     def _has_converged(self) -> bool:
-        """Say whether the loss has not fallen for as many epochs as the run waits, after a stage of the method's own."""
+        """Say whether the loss has not fallen for as many epochs as the run waits, after a stage of the method."""
         patience, before = self.config.patience, self.config.method.warm_up_epochs
         losses = [row["train/loss"] for row in self.history[before:]]
         return patience is not None and bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= patience
