@@ -17,12 +17,13 @@ import torch
 from safetensors.torch import load_file
 
 from aureole import KL, TRADES, Linf, Natural, ParticleSearch
+from aureole.core.errors import InputError
 from aureole.core.records import Record, read_record
 from aureole.data import Data
 from aureole.models import ModelConfig
 from aureole.particles import Normal
 from aureole.training.config import SGD, Training
-from aureole.training.fit import WEIGHTS, build
+from aureole.training.fit import BEST, WEIGHTS, build
 from aureole.training.run import run_training
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "training.json"
@@ -78,6 +79,21 @@ def test_the_average_averages_and_is_what_is_kept(
     assert len(seen) == 6
     assert torch.allclose(weights(folder), average, atol=1e-6)
     assert not torch.allclose(weights(folder), seen[-1], atol=1e-4)
+
+
+def test_the_best_epoch_is_kept_beside_the_last(tiny: Callable[..., Training], folder: Path) -> None:
+    constant = SGD(learning_rate=0.3, schedule="constant")
+    config = tiny(method=Natural(), optimizer=constant, epochs=5, keep_best=True)
+    history = run_training(config, folder).history
+    accuracies = [row["validation/accuracy"] for row in history]
+    best = accuracies.index(max(accuracies)) + 1
+    assert best < 5  # otherwise this run could not tell the two apart
+    run_training(replace(config, epochs=best, keep_best=False), folder.with_name("shorter"))
+    assert torch.equal(flat(load_file(folder / BEST)), weights(folder.with_name("shorter")))
+    assert not torch.equal(flat(load_file(folder / BEST)), weights(folder))
+    assert not (folder.with_name("shorter") / BEST).exists()
+    with pytest.raises(InputError, match="leave ema_decay or keep_best out"):
+        replace(config, ema_decay=0.9)
 
 
 def test_what_is_logged_is_what_is_summed(tiny: Callable[..., Training], folder: Path) -> None:

@@ -128,6 +128,7 @@ class Ground:
             epochs=EPOCHS,
             batch_size=64,
             augment="crop-flip",
+            keep_best=True,
             evaluation=Evaluation(attacks=()),
             proxy_reason=f"{other} instead of CIFAR-100" if other else "",
         )
@@ -167,6 +168,7 @@ def _digits(network: str, data: str | None) -> Training:
         optimizer=SGD(learning_rate=_rate(network), weight_decay=5e-4, schedule="cosine"),
         epochs=15,
         batch_size=64,
+        keep_best=True,
         evaluation=Evaluation(attacks=()),
         proxy_reason="8x8 digits; the thesis has no such experiment",
     )

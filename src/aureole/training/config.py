@@ -90,6 +90,8 @@ class Training:
         augment: ``"crop-flip"`` pads by 4, crops, and mirrors at random.
         clip_norm: largest norm of the gradient; None for no clipping.
         ema_decay: decay of the moving average of the weights, which is then what is evaluated; None for no average.
+        keep_best: also store the weights of the highest validation accuracy, as ``best.safetensors``; those of the last
+            epoch are what is judged.
         seed: everything random in the run derives from it.
         evaluation: how the model is judged.
         engine: how the loop runs.
@@ -111,6 +113,7 @@ class Training:
     augment: Literal["none", "crop-flip"] = "none"
     clip_norm: float | None = None
     ema_decay: float | None = None
+    keep_best: bool = False
     seed: int = 0
     evaluation: Evaluation = Evaluation()
     engine: Annotated[Engine, tyro.conf.arg(name="")] = Engine()  # its fields are options without a prefix
@@ -124,8 +127,7 @@ class Training:
                 raise InputError(f"{name} must be at least 1; got {getattr(self, name)}")
         if self.patience is not None and self.patience < 1:
             raise InputError(f"patience must be at least 1 epoch, or None; got {self.patience}")
-        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
-            raise InputError(f"ema_decay must lie in [0, 1); got {self.ema_decay}")
+        self._check_average()
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise InputError(f"clip_norm must be positive; got {self.clip_norm}")
         if self.model.name in MAPS and not isinstance(self.method, PVAR):
@@ -137,6 +139,12 @@ class Training:
             raise InputError(
                 f"batch_size must divide among the devices; got {self.batch_size} and {self.engine.devices}"
             )
+
+    def _check_average(self) -> None:
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise InputError(f"ema_decay must lie in [0, 1); got {self.ema_decay}")
+        if self.keep_best and self.ema_decay is not None:
+            raise InputError("keep_best stores weights as they are trained: leave ema_decay or keep_best out")
 
     @property
     def title(self) -> str:

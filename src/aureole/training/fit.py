@@ -21,7 +21,7 @@ from aureole.core.records import replace_text
 from aureole.data import Splits
 from aureole.training.config import Engine, Training
 
-CONFIG, CHECKPOINT, WEIGHTS = "config.json", "last.ckpt", "weights.safetensors"
+CONFIG, CHECKPOINT, WEIGHTS, BEST = "config.json", "last.ckpt", "weights.safetensors", "best.safetensors"
 
 
 def claim_folder(config: Any, folder: Path) -> None:
@@ -131,7 +131,8 @@ def fit(
         network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if engine.compile:
         network.compile()
-    module = TrainingModule(config, network, splits, parts)
+    keep = (lambda best: _save_weights(best, folder / BEST)) if config.keep_best else None
+    module = TrainingModule(config, network, splits, parts, keep)
     callbacks: list[Any] = [Bar(config.title, enabled=engine.progress), *_average(config)]
     callbacks.append(SaveOften(folder / CHECKPOINT, engine.checkpoint_seconds))
     with _quiet(), _plain_errors(engine), _own_processes():

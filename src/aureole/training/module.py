@@ -7,6 +7,7 @@ resumed in the middle of an epoch ends with the same weights, bit for bit on the
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ class TrainingModule(LightningModule):
         network: maps images to logits.
         splits: training and validation images.
         parts: what the method uses beside the network; None asks the method for its own.
+        keep: handed the network after each epoch of a new highest validation accuracy.
 
     Attributes:
         history: one dictionary an epoch: ``epoch``, mean of each term as ``train/NAME``, ``train/loss``,
@@ -41,8 +43,16 @@ class TrainingModule(LightningModule):
         seconds: training time of each epoch, without validation.
     """
 
-    def __init__(self, config: Training, network: nn.Module, splits: Splits, parts: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        config: Training,
+        network: nn.Module,
+        splits: Splits,
+        parts: nn.Module | None = None,
+        keep: Callable[[nn.Module], None] | None = None,
+    ) -> None:
         super().__init__()
+        self.keep = keep
         self.automatic_optimization = False
         self.config, self.network, self.splits = config, network, splits
         example = torch.zeros(2, *splits.train.image_shape)
@@ -161,6 +171,8 @@ class TrainingModule(LightningModule):
         self.seconds.append(self._elapsed)
         self._sums, self._judged, self._elapsed = {}, {}, 0.0
         self.trainer.should_stop = self.trainer.should_stop or self._has_converged()
+        if self.keep is not None and self.trainer.is_global_zero and self._is_best():
+            self.keep(self.config.method.trained(self.network, self.parts))
         for logger in self.loggers:
             logger.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=self.current_epoch + 1)
 
@@ -175,6 +187,12 @@ class TrainingModule(LightningModule):
         patience, before = self.config.patience, self.config.method.warm_up_epochs
         losses = [row["train/loss"] for row in self.history[before:]]
         return patience is not None and bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= patience
+
+    def _is_best(self) -> bool:
+        """Say whether no epoch before had as high a validation accuracy, of what the run is for."""
+        names = ("validation/ema_accuracy", "validation/accuracy")
+        found = [next((row[name] for name in names if name in row), 0.0) for row in self.history]
+        return all(value < found[-1] for value in found[:-1])
 
     def _over_processes(self, value: Tensor) -> Tensor:
         """Return the sum of a value over all processes."""
