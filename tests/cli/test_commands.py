@@ -142,7 +142,7 @@ def test_a_rerun_that_differs_says_so(say: Callable[..., str], run: Path) -> Non
 
     record = read_record(run)
     natural, fgsm = record.evaluations
-    other = replace(natural, num_correct=10 - natural.num_correct)
+    other = replace(natural, num_correct=10 - natural.num_correct, confusion=[])
     write_record(replace(record, evaluations=[other, replace(fgsm, num_examples=11)]), run)
     text = say("rerun", run, "--quiet")
     assert f"(recorded {other.accuracy:.4f})" in text

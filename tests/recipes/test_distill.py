@@ -13,7 +13,7 @@ from aureole.cli import main
 from aureole.core.errors import InputError
 from aureole.data import Data
 from aureole.distill import AT, BSS, FT, HSAKD, KD, SSKD, TALD, VID, Distillation
-from aureole.models import MODELS
+from aureole.models import MODELS, ModelConfig
 from aureole.particles.starts import Uniform
 from aureole.recipes import RECIPES, find_recipe
 from aureole.recipes.distill import CHEAP, METHODS, Budget, Ground, Teacher, networks, with_method
@@ -22,9 +22,10 @@ from aureole.robust import Natural
 from aureole.training.config import Engine, Training
 from aureole.training.distillation import Distilling
 from aureole.training.evaluation.sources import ForeignModel
-from aureole.training.sweep import Experiment, Sweep, run_experiment
+from aureole.training.study import DiversityStudy
+from aureole.training.sweep import Experiment, Sweep, run_experiment, with_engine
 
-SWEEPS = [name for name in RECIPES if name.startswith(("thesis-figure-7.", "thesis-table-7."))]
+SWEEPS = [name for name in RECIPES if name.startswith(("thesis-figure-7.", "thesis-table-7.")) and name[-3:] != "7.1"]
 ENGINE = Engine(progress=False, accelerator="cpu")
 PAPER = Ground(setting="cifar100", scale="paper")
 
@@ -240,3 +241,16 @@ def test_a_method_with_a_stage_runs_longer(tmp_path: Path) -> None:
     assert len(record.history) == 2
     assert "train/heads" in record.history[0]
     assert "train/distilled" in record.history[1]
+
+
+def test_figure_7_1_compares_particles_with_bss_on_a_teacher(tmp_path: Path) -> None:
+    (study,) = find_recipe("thesis-figure-7.1").build(setting="digits", particles=(2,), seeds=(0,)).runs.values()
+    assert isinstance(study, DiversityStudy)
+    model = replace(study.model, model=ModelConfig(name="lenet5"), epochs=2, keep_best=False)
+    study = replace(study, model=with_engine(model, progress=False), num_images=6)
+    *_, record = run_experiment(study, tmp_path / "study")
+    rows = {row.sampler: row for row in record.diversity}
+    assert list(rows) == ["Stein", "Stein, width of the thesis", "restarts", "BSS, random starts"]
+    assert rows["Stein"].squared_distance > rows["restarts"].squared_distance > 0
+    assert rows["BSS, random starts"].kernel is None
+    assert rows["BSS, random starts"].squared_distance > 0

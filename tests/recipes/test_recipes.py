@@ -20,20 +20,24 @@ from aureole.models import ModelConfig
 from aureole.particles import InBall, Normal
 from aureole.recipes import RECIPES, find_recipe
 from aureole.training.config import SGD, Engine, Training
+from aureole.training.distillation import Distilling
 from aureole.training.refinement.run import Refinement
 from aureole.training.study import DiversityStudy
 from aureole.training.sweep import Experiment, Sweep, run_experiment
 
 
 def experiments(experiment: Experiment | Sweep) -> Iterator[Training | DiversityStudy]:
-    """Yield every run and study; of a refinement (tests/recipes/test_refine.py) the run that trains its victim."""
+    """Yield every run and study; of a refinement or a distillation (tests of their own) its victim or teacher."""
     if isinstance(experiment, Sweep):
         for inner in experiment.runs.values():
             yield from experiments(inner)
-    elif not isinstance(experiment, Refinement):
+    elif isinstance(experiment, Refinement | Distilling):
+        beside = experiment.victim if isinstance(experiment, Refinement) else experiment.teacher
+        if isinstance(beside, Training):
+            yield beside
+    else:
+        assert isinstance(experiment, Training | DiversityStudy)
         yield experiment
-    elif isinstance(experiment.victim, Training):
-        yield experiment.victim
 
 
 def runs(experiment: Experiment | Sweep) -> list[Training]:
@@ -86,6 +90,10 @@ def distinct_methods() -> dict[str, Method]:
 METHODS = distinct_methods()
 
 
+UNATTACKED = {"refine", "teacher", "distill", "study-few-labels", "thesis-figure-5.3", "thesis-table-5.1"}
+FOREIGN = {"thesis-figure-3.5", "thesis-figure-3.8", "thesis-figure-7.5"}  # of victims and teachers of the user's
+
+
 def test_the_catalogue_is_not_empty() -> None:
     assert {"demo", "robust-pgd", "robust-ald-pgd", "thesis-table-5.3", "study-kernel"} <= RECIPES.keys()
     assert len(METHODS) >= 15
@@ -102,12 +110,18 @@ def test_a_recipe_builds_something_to_run(name: str) -> None:
     assert recipe.summary == recipe.summary.strip()
     assert recipe.build.__doc__
     found = runs(recipe.build())
-    unattacked = name == "refine" or "-3." in name or name.startswith("semisup") or name.endswith(("5.1", "e-5.3"))
-    assert found or name in ("thesis-figure-3.5", "thesis-figure-3.8")  # their victim is a model of the user's
+    unattacked = name in UNATTACKED or "-3." in name or "-7." in name or name.startswith("semisup")
+    assert found or name in FOREIGN
     for run in found:
         assert run.evaluation.attacks or unattacked
         assert run.title
-    if name.startswith("thesis") and "-3." not in name and "5.6" not in name and "5.7" not in name:
+    if (
+        name.startswith("thesis")
+        and "-3." not in name
+        and name not in FOREIGN
+        and "5.6" not in name
+        and "5.7" not in name
+    ):
         assert all(e.proxy_reason for e in experiments(recipe.build()))  # the default scale is the cheap one
 
 

@@ -75,6 +75,7 @@ def _all() -> dict[str, Recipe]:
         "thesis-table-5.2": (table_5_3, "natural accuracy, CIFAR-10 (the runs of table 5.3)"),
         "thesis-table-5.3": (table_5_3, "robust accuracy of ADT, PGD, TRADES and ALD, CIFAR-10"),
         "study-few-labels": (semisup.few_labels_study, "every method from the same few labels, MNIST-300"),
+        "thesis-figure-7.1": (thesis_chapter7.figure_7_1, "diversity of a teacher's particles beside BSS"),
         "thesis-figure-7.2": (thesis_chapter7.styled("same"), "students with and without TALD, one style of network"),
         "thesis-figure-7.3": (thesis_chapter7.styled("cross"), "students with and without TALD, different styles"),
         "thesis-figure-7.4": (thesis_chapter7.figure_7_4, "KD, KD + BSS and KD + TALD"),

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
+from aureole.attacks import BSSAttack
 from aureole.core.method import Method
 from aureole.core.taps import Taps
 from aureole.data import Data
 from aureole.distill import AT, BSS, FT, KD, SSKD, TALD
 from aureole.models import ModelConfig
+from aureole.particles import RBF
 from aureole.particles.starts import Uniform
 from aureole.recipes.distill import CHEAP, EPOCHS, Budget, Ground, Setting, Teacher, networks, with_method
 from aureole.recipes.distill_published import on_imagenet
@@ -23,6 +25,7 @@ from aureole.recipes.settings import Scale
 from aureole.robust import Natural
 from aureole.training.config import SGD, Evaluation, Training
 from aureole.training.distillation import Distilling
+from aureole.training.study import DiversityStudy, Sampler
 from aureole.training.sweep import Experiment, Sweep, with_seed
 
 Style = Literal["same", "cross"]
@@ -122,6 +125,48 @@ def _with_and_without(pairs: tuple[str, ...], methods: tuple[str, ...]) -> Itera
             yield Case(pair, method)
             if method != "none":
                 yield Case(pair, method, 4)
+
+
+def figure_7_1(
+    data: str | None = None,
+    setting: Setting = "cifar100",
+    scale: Scale = "small",
+    seeds: tuple[int, ...] = (0, 1, 2),
+    particles: tuple[int, ...] = (2, 4, 8),
+    teacher: str | None = None,
+    budget: Budget = _BUDGET,
+) -> Sweep:
+    """Diversity of a teacher's particles beside BSS with random starts, both in a ball of 0.3.
+
+    Args:
+        data: folder of the data.
+        setting: kind of data; the thesis has CIFAR-100.
+        scale: the paper's (200 steps), or a declared cheaper one (40).
+        seeds: of the samplers.
+        particles: numbers of particles.
+        teacher: its network; the thesis has resnet32x4 and wrn-40-2.
+        budget: of the scale small.
+    """
+    ground = Ground(setting=setting, scale=scale, data=data, budget=budget)
+    model = ground.classifier(teacher or ("resnet32x4" if scale == "paper" else networks(CHEAP[0])[0]))
+    steps = 200 if scale == "paper" else 40
+    stein = replace(TALD().search, num_steps=steps, step_size=2 / steps, start=Uniform(0.3))
+    letter = replace(stein, kernel=RBF(1e-3), balance=None, temperature=1.0)
+    study = DiversityStudy(
+        model=model,
+        samplers=(
+            Sampler(name="Stein", search=stein),
+            Sampler(name="Stein, width of the thesis", search=letter),
+            Sampler(name="restarts", search=replace(stein, kernel=None)),
+            Sampler(name="BSS, random starts", search=BSSAttack.thesis(), objective=stein.objective),
+        ),
+        particles=particles,
+        seeds=seeds,
+        label=f"diversity of a teacher's particles, {setting}",
+        proxy_reason=model.proxy_reason
+        and f"{model.proxy_reason}, {steps} of 200 steps".replace(", 200 of 200 steps", ""),
+    )
+    return Sweep(title=f"Diversity of a teacher's particles, {setting}", runs={"study": study})
 
 
 def figure_7_4(

@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from aureole.attacks import BSSAttack
 from aureole.core.errors import InputError
 from aureole.core.model import frozen, predict
+from aureole.core.objectives import Objective
 from aureole.core.random import Streams, mix_seed
 from aureole.core.records import (
     RECORD_NAME,
@@ -27,7 +29,8 @@ from aureole.core.records import (
     write_record,
 )
 from aureole.data import Splits
-from aureole.particles import ParticleSearch
+from aureole.particles import Particles, ParticleSearch
+from aureole.particles.diversity import Diversity
 from aureole.training.callbacks import progress_bar
 from aureole.training.config import Engine, Training
 from aureole.training.experiment import Around
@@ -42,11 +45,25 @@ class Sampler:
 
     Attributes:
         name: the line in the report.
-        search: the search.
+        search: the search; or an attack of which every particle is a run of its own, with its own start and target.
+        objective: what the strength of a particle is measured by; None takes the search's own.
     """
 
     name: str
-    search: ParticleSearch
+    search: ParticleSearch | BSSAttack
+    objective: Objective | None = None
+
+    def __call__(self, network: nn.Module, x: Tensor, y: Tensor, number: int, streams: Streams) -> Particles:
+        """Return so many particles of each image."""
+        if isinstance(self.search, ParticleSearch):
+            return replace(self.search, num_particles=number)(network, x, y, generator=streams)
+        found = [self.search.cross(network, x, generator=streams.fork(place)).x_adv for place in range(number)]
+        return Particles(torch.stack(found), x, torch.zeros(number, len(x)), None)
+
+    def measure(self, particles: Particles, network: nn.Module, y: Tensor) -> Diversity:
+        """Return strength and spread of some particles."""
+        own = self.search.objective if isinstance(self.search, ParticleSearch) else None
+        return particles.diversity(network, y, self.objective or own)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,12 +188,11 @@ def _rows(study: DiversityStudy, network: nn.Module, x: Tensor, y: Tensor) -> li
 
 
 def _row(sampler: Sampler, network: nn.Module, x: Tensor, y: Tensor, num_particles: int, seed: int) -> DiversityRow:
-    search = replace(sampler.search, num_particles=num_particles)
     streams = Streams.of(mix_seed(seed, 5), torch.arange(len(x)))
     clock = time.perf_counter()
-    particles = search(network, x, y, generator=streams)
+    particles = sampler(network, x, y, num_particles, streams)
     seconds = time.perf_counter() - clock
-    measured = particles.diversity(network, y, search.objective)
+    measured = sampler.measure(particles, network, y)
     return DiversityRow(
         sampler=sampler.name,
         num_particles=num_particles,
@@ -195,9 +211,8 @@ def _picture(
     sampler: Sampler, network: nn.Module, x: Tensor, y: Tensor, class_names: tuple[str, ...], path: Path
 ) -> None:
     """Store three particles of a few images, for the report to draw."""
-    search = replace(sampler.search, num_particles=3)
-    particles = search(network, x, y, generator=Streams.of(0, torch.arange(len(x))))
-    predictions = particles.diversity(network, y, search.objective).predictions
+    particles = sampler(network, x, y, 3, Streams.of(0, torch.arange(len(x))))
+    predictions = sampler.measure(particles, network, y).predictions
     np.savez_compressed(
         path,
         x=x.numpy(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -76,7 +77,7 @@ class _Worker:
             start_new_session=True,  # an interruption comes from the parent, once
         )
         assert self.process.stdin is not None
-        with self.process.stdin as pipe:
+        with contextlib.suppress(BrokenPipeError), self.process.stdin as pipe:  # one that broke early says why itself
             json.dump(to_values(job), pipe)
         self.listeners = [
             threading.Thread(target=self._listen, args=(heard,), daemon=True),
