@@ -33,7 +33,7 @@ def configured(command: str, name: str, arguments: list[str]) -> Any:
     """Return what a recipe makes of the command line: its own options, then the fields of its run or of its engines."""
     from aureole.recipes import find_recipe
     from aureole.training.config import Engine
-    from aureole.training.sweep import Sweep, with_engine, with_seed
+    from aureole.training.sweep import over_seeds, with_engine
 
     recipe, prog = find_recipe(name), f"aureole {command} {name}"
     if any(argument in ("-h", "--help") for argument in arguments):
@@ -48,8 +48,7 @@ def configured(command: str, name: str, arguments: list[str]) -> Any:
         return with_engine(base, **{k: v for k, v in changes.items() if v != getattr(Engine(), k)})
     seeds, rest = parse_known(_seeds, rest, prog=prog)
     run = parse(type(base), rest, prog=prog, default=base, elsewhere=[*before, "seeds"])
-    runs = {f"seed{seed}": with_seed(run, seed) for seed in seeds}
-    return Sweep(title=run.title, runs=runs) if runs else run
+    return over_seeds(run, seeds) if seeds else run
 
 
 def _has_options(base: Any) -> bool:

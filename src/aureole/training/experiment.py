@@ -52,6 +52,10 @@ class Around(ABC):
     def with_seed(self, seed: int) -> Around:
         """Return the same experiment under another seed."""
 
+    def beside(self) -> Around:
+        """Return the same experiment as one of several, which share what they train first: a victim, a teacher."""
+        return self
+
     @abstractmethod
     def run(self, folder: Path, *, recipe: str = "") -> list[Record]:
         """Run it in a folder, and return its records, its own last."""

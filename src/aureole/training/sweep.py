@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -73,6 +73,17 @@ def with_engine(experiment: Experiment | Sweep, **changes: object) -> Experiment
     if isinstance(experiment, Around):
         return experiment.with_trainings(lambda run: replace(run, engine=replace(run.engine, **changes)))
     return replace(experiment, engine=replace(experiment.engine, **changes))  # pyright: ignore[reportArgumentType]
+
+
+def over_seeds(run: Experiment, seeds: Sequence[int]) -> Sweep:
+    """Return the same run under several seeds, each in a folder of its own; they share a victim or a teacher.
+
+    Example:
+        >>> list(over_seeds(Training(), (0, 3)).runs)
+        ['seed0', 'seed3']
+    """
+    alone = run.beside() if isinstance(run, Around) else run
+    return Sweep(title=run.title, runs={f"seed{seed}": with_seed(alone, seed) for seed in seeds})
 
 
 def with_seed(run: Experiment, seed: int) -> Experiment:

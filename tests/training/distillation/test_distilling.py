@@ -24,7 +24,10 @@ from aureole.distill import AT, CRD, FSP, FT, KD, TALD, Contrast
 from aureole.models import ModelConfig
 from aureole.training.config import Training
 from aureole.training.distillation import Distilling, run_distilling
+from aureole.training.experiment import Around
 from aureole.training.fit import CHECKPOINT, WEIGHTS, load_model
+from aureole.training.refinement import Refinement
+from aureole.training.sweep import over_seeds
 
 pytestmark = pytest.mark.filterwarnings("ignore:no boundary was compared")  # by networks that know next to nothing
 STEPS = 5  # of an epoch
@@ -231,3 +234,15 @@ def test_what_cannot_be_is_said_in_one_line(done: Done, tmp_path: Path) -> None:
         assert not (tmp_path / str(number) / "record.json").exists()
     with pytest.raises(InputError, match="at least 0 images; got -1"):
         Distilling(num_boundary=-1)
+
+
+def test_several_seeds_share_a_teacher_or_a_victim() -> None:
+    for run in (Distilling(), Refinement()):
+        (first, second), folder = over_seeds(run, (3, 5)).runs.values(), "teacher_folder"
+        folder = folder if isinstance(run, Distilling) else "victim_folder"
+        assert isinstance(first, Around)
+        assert isinstance(second, Around)
+        assert (first.training.seed, second.training.seed) == (3, 5)
+        assert getattr(first, folder) == getattr(second, folder) == f"../{getattr(run, folder)}"
+        there = replace(run, **{folder: "/somewhere/else"})
+        assert getattr(there.beside(), folder) == "/somewhere/else"

@@ -78,6 +78,10 @@ class Distilling(Around):
         """Return the same experiment with another seed of the student."""
         return replace(self, student=replace(self.student, seed=seed))
 
+    def beside(self) -> Distilling:
+        """Return the same experiment with its teacher in the folder above."""
+        return replace(self, teacher_folder=str(Path("..") / self.teacher_folder))
+
     def run(self, folder: Path, *, recipe: str = "") -> list[Record]:
         """Run it; see :func:`run_distilling`."""
         return [run_distilling(self, folder, recipe=recipe)]

@@ -113,6 +113,10 @@ class Refinement(Around):
         """Return the same refinement with another seed of the map."""
         return replace(self, refiner=replace(self.refiner, seed=seed))
 
+    def beside(self) -> Refinement:
+        """Return the same experiment with its victim in the folder above."""
+        return replace(self, victim_folder=str(Path("..") / self.victim_folder))
+
     def run(self, folder: Path, *, recipe: str = "") -> list[Record]:
         """Run it; see :func:`run_refinement`."""
         return [run_refinement(self, folder, recipe=recipe)]
