@@ -11,6 +11,8 @@ from aureole.models import MODELS, ConvLarge, MobileNetV2, ModelConfig, SmallCNN
 
 #: One or two of each family; the others differ in numbers alone.
 FAMILIES = [
+    "four-blocks",
+    "four-blocks-tiny",
     "lenet5",
     "lenet-large",
     "small-cnn",
@@ -33,6 +35,8 @@ FAMILIES = [
 SHAPES = {
     "lenet5": ("6x32 16x12", 84),
     "lenet-large": ("32x32 64x16", 1024),
+    "four-blocks": ("32x32 64x16 128x8 256x4", 1024),
+    "four-blocks-tiny": ("2x32 4x16 8x8 16x4", 64),
     "small-cnn": ("32x30 32x28 64x10", 200),
     "conv-large": ("128x32 128x32 256x16 128x6", 128),
     "resnet18": ("64x32 64x32 128x16 256x8 512x4", 512),

@@ -29,7 +29,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": _FOR_TRAINING | {"training", "report", "recipes"},
 }
 HEAVY = {"PIL", "datasets", "lightning", "matplotlib", "pytorch_lightning", "sklearn", "tensorboard", "torchmetrics"}
-ON_DEMAND = {Path("metrics/torchmetric.py"), Path("metrics/boundary_metric.py")}  # loaded when a name is asked for
+#: Loaded when one of their names is asked for.
+ON_DEMAND = {Path("metrics", name) for name in ("torchmetric.py", "boundary_metric.py", "explanation_metric.py")}
 NEVER = {"timm", "torchattacks", "torchdistill", "torchvision"}
 
 

@@ -2,8 +2,13 @@
 
 from aureole.data.augment import Augment, GaussianNoise, RandomCrop, RandomHorizontalFlip, RandomTranslation
 from aureole.data.few_labels import FewLabels, FewLabelsSplits
+from aureole.data.fractions import FractionData
+from aureole.data.fundus import Fundus
 from aureole.data.images import Images
+from aureole.data.lesions import LesionPainter
 from aureole.data.loader import BatchLoader
+from aureole.data.masks import MaskedData, MaskedImages
+from aureole.data.painted import PaintedLesions
 from aureole.data.rand_augment import Cutout, RandAugment
 from aureole.data.readers import read
 from aureole.data.splits import Data, Splits
@@ -19,9 +24,15 @@ __all__ = [
     "Data",
     "FewLabels",
     "FewLabelsSplits",
+    "FractionData",
+    "Fundus",
     "GaussianNoise",
     "ImageSet",
     "Images",
+    "LesionPainter",
+    "MaskedData",
+    "MaskedImages",
+    "PaintedLesions",
     "RandAugment",
     "RandomCrop",
     "RandomHorizontalFlip",

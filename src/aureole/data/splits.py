@@ -55,7 +55,7 @@ class Data:
         Raises:
             InputError: the source is unusable, or it has too few images.
         """
-        whole = read(self.source, "train")
+        whole = self._read("train")
         self._check(len(whole))
         validation, rest = stratified(whole.labels, self.num_validation, mix_seed(self.seed, 0))
         if self.num_train is not None:
@@ -69,7 +69,7 @@ class Data:
             InputError: the source is unusable, its test part has other classes than its training part, or it has fewer
                 images.
         """
-        whole = read(self.source, "test")
+        whole = self._read("test")
         if num_examples is None:
             return whole
         if not 1 <= num_examples <= len(whole):
@@ -77,6 +77,9 @@ class Data:
                 f"num_examples must be 1 to {len(whole)}, the test images of {whole.name}; got {num_examples}"
             )
         return whole.subset(torch.arange(num_examples))
+
+    def _read(self, part: str) -> ImageSet:
+        return read(self.source, part)
 
     def _check(self, available: int) -> None:
         if not 1 <= self.num_validation < available:

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,25 @@ _IMAGE_COLUMNS = ("image", "img")
 _LABEL_COLUMNS = ("label", "fine_label")
 
 
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A part of a source of labelled images before any image is decoded.
+
+    Attributes:
+        dataset: the 🤗 data set; its column of images is of type ``Image(decode=False)``.
+        column: the column of the images.
+        labels: int64 in 0 to the number of classes - 1, shape (n,).
+        class_names: a name for each class.
+        name: what a person calls the set.
+    """
+
+    dataset: Dataset
+    column: str
+    labels: torch.Tensor
+    class_names: tuple[str, ...]
+    name: str
+
+
 def read_table(source: str, part: str, memory_limit: int) -> ImageSet:
     """Read a part of an image folder, of a folder that 🤗 ``datasets`` understands, or of a data set on its hub.
 
@@ -43,19 +63,31 @@ def read_table(source: str, part: str, memory_limit: int) -> ImageSet:
         InputError: nothing readable is there, a column or the part is missing, an image or a label is unusable, or the
             test part has other classes than the training part.
     """
+    table = open_table(source, part)
+    with quiet():
+        return _decoded(table, memory_limit)
+
+
+def open_table(source: str, part: str) -> Table:
+    """Open what :func:`read_table` reads, and decode no image.
+
+    Raises:
+        InputError: nothing readable is there, a column or the part is missing, a label is unusable, or the test part
+            has other classes than the training part.
+    """
     folder = Path(source).expanduser()
-    with _quiet():
+    with quiet():
         if folder.is_dir() and _class_folders(folder):
             dataset = _open_image_folder(folder, part)
         else:
             dataset = _open(source, folder, part)
             if part == "test" and folder.is_dir():
                 _check_classes(dataset, source, folder)
-        return _convert(dataset, source, folder, part, memory_limit)
+        return _table(dataset, source, folder, part)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence progress bars and the notes on each retry, and put the caller's choices back afterwards."""
     from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
@@ -76,7 +108,8 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def _image_files(folder: Path) -> Iterator[Path]:
+def image_files(folder: Path) -> Iterator[Path]:
+    """Yield the images in a folder and its subfolders, in alphabetical order."""
     for root, _, names in sorted(os.walk(folder)):
         for name in sorted(names):
             if not name.startswith(".") and Path(name).suffix.lower() in _SUFFIXES:
@@ -92,7 +125,7 @@ def _class_folders(folder: Path) -> bool:
     parts = [found for part in _PART_FOLDERS if (found := _part_folder(folder, part))] or [folder]
     if any((place / name).exists() for place in (folder, *parts) for name in _METADATA):
         return False
-    return any(next(_image_files(child), None) for place in parts for child in _subfolders(place))
+    return any(next(image_files(child), None) for place in parts for child in _subfolders(place))
 
 
 def _open_image_folder(folder: Path, part: str) -> Dataset:
@@ -108,7 +141,7 @@ def _open_image_folder(folder: Path, part: str) -> Dataset:
     for child in _subfolders(place):
         if child.name not in names:
             raise InputError(f"class folders of {place} must be among those of {train}; got {child.name!r} beside them")
-        found = [str(path) for path in _image_files(child)]
+        found = [str(path) for path in image_files(child)]
         paths += found
         labels += [names.index(child.name)] * len(found)
     if not paths:
@@ -192,7 +225,7 @@ def _check_classes(test: Dataset, source: str, folder: Path) -> None:
         )
 
 
-def _convert(dataset: Dataset, source: str, folder: Path, part: str, memory_limit: int) -> ImageSet:
+def _table(dataset: Dataset, source: str, folder: Path, part: str) -> Table:
     from datasets import ClassLabel, Image
 
     if len(dataset) == 0:
@@ -204,7 +237,13 @@ def _convert(dataset: Dataset, source: str, folder: Path, part: str, memory_limi
     check_labels(labels, len(class_names), name)
     if not isinstance(dataset.features[image_column], Image):
         raise InputError(f"column {image_column!r} of {source} must hold images; got {dataset.features[image_column]}")
-    table = dataset.select_columns([image_column]).cast_column(image_column, Image(decode=False))
+    dataset = dataset.cast_column(image_column, Image(decode=False))
+    return Table(dataset, image_column, labels, class_names, name)
+
+
+def _decoded(opened: Table, memory_limit: int) -> ImageSet:
+    image_column, labels, class_names, name = opened.column, opened.labels, opened.class_names, opened.name
+    table = opened.dataset.select_columns([image_column])
     first = decode(table[0][image_column], f"row 0 of {name}")
     mode = mode_for(first, f"row 0 of {name}")
     channels, height, width = to_array(first, mode, name).shape

@@ -2,6 +2,7 @@
 
 from aureole.models.catalogue import MAPS, MODELS, ModelConfig
 from aureole.models.conv_large import ConvLarge
+from aureole.models.four_blocks import FourBlocks
 from aureole.models.lenet import LeNet5, LeNetLarge, SmallCNN
 from aureole.models.mobilenet import MobileNetV2
 from aureole.models.normalize import Normalize
@@ -16,6 +17,7 @@ __all__ = [
     "MODELS",
     "VGG",
     "ConvLarge",
+    "FourBlocks",
     "LeNet5",
     "LeNetLarge",
     "MobileNetV2",

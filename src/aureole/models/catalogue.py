@@ -13,6 +13,7 @@ from torch import nn
 from aureole.core.errors import InputError, unknown_name
 from aureole.core.random import mix_seed
 from aureole.models.conv_large import ConvLarge
+from aureole.models.four_blocks import FourBlocks
 from aureole.models.lenet import LeNet5, LeNetLarge, SmallCNN
 from aureole.models.mobilenet import MobileNetV2
 from aureole.models.normalize import Normalize
@@ -50,6 +51,10 @@ def _wide(depth: int, widen_factor: int) -> Builder:
     return lambda classes, shape: WideResNet(depth, widen_factor, num_classes=classes, in_channels=shape[0])
 
 
+def _four_blocks(widths: tuple[int, ...]) -> Builder:
+    return lambda classes, shape: FourBlocks(widths, classes, shape[0], shape[1:])
+
+
 def _map(images: int, widths: tuple[int, ...] = (32, 64, 128, 256)) -> Builder:
     """Return the builder of a U-Net that sees so many images at once and makes one map."""
     return lambda classes, shape: UNet(images * shape[0], 1, widths)
@@ -71,6 +76,8 @@ MODELS: Mapping[str, Builder] = MappingProxyType(
         **{f"resnet{depth}-imagenet": _imagenet(depth) for depth in (18, 34)},
         **{f"wrn-{depth}-{factor}": _wide(depth, factor) for depth, factor in _WIDE},
         **{f"vgg{depth}": _vgg(depth) for depth in (8, 11, 13, 16, 19)},
+        "four-blocks": _four_blocks((32, 64, 128, 256)),
+        "four-blocks-tiny": _four_blocks((2, 4, 8, 16)),
         "mobilenet-v2": _compact(MobileNetV2),
         "shufflenet-v1": _compact(ShuffleNetV1),
         "shufflenet-v2": _compact(ShuffleNetV2),
