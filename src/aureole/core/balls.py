@@ -86,9 +86,9 @@ class Ball(ABC):
         Returns:
             A tensor of the shape of ``x_adv``, inside within the rounding of its type.
         """
-        delta, limits, event_ndim = x_adv - x, self.limits(x), x.ndim - 1
+        delta, event_ndim = x_adv - x, x.ndim - 1
         size = delta.abs()
-        room = size if limits is None else torch.where(delta > 0, limits[1] - x, x - limits[0]).clamp_min(0)
+        room = size if self.bounds is None else (self.clip(x_adv) - x).abs()
         shrunk = self._shrink(size.flatten(-event_ndim), torch.minimum(room, size).flatten(-event_ndim))
         return self.clip(x + shrunk.view_as(delta).copysign(delta))
 
@@ -225,8 +225,8 @@ class L2(Ball):
         scale = torch.zeros_like(size[..., :1])
         for count in range(1, 101):
             free = scale * squares < caps
-            rest = self.radius**2 - caps.masked_fill(free, 0).sum(-1, keepdim=True)
-            step = rest / (squares * free).sum(-1, keepdim=True).clamp_min(torch.finfo(size.dtype).tiny)
+            rest = self.radius**2 - torch.where(free, 0, caps).sum(-1, keepdim=True)
+            step = rest / torch.where(free, squares, 0).sum(-1, keepdim=True).clamp_min(torch.finfo(size.dtype).tiny)
             before, scale = scale, torch.maximum(scale, step.clamp_max(1))
             if (size.is_cpu or count % 10 == 0) and bool((scale == before).all()):  # a look stalls any other device
                 break

@@ -47,6 +47,7 @@ from aureole.particles.steps import UnitL2
 
 StudentMode = Literal["train", "batch_statistics", "eval"]
 _STREAM = 7  # of each example, for this term alone
+_CPU_ROWS = 64  # of one pass: the maps of more leave a CPU's cache, and their memory is mapped anew at every pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +237,7 @@ class TALD:
         self, teacher: nn.Module, x: Tensor, y: Tensor, streams: Streams, dtype: torch.dtype | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return particles, rounded to a type, and the teacher's losses there (num_particles, batch)."""
-        search, labels = self.search, y
+        search, labels = _in_passes(self.search, x), y
         with self._autocast(x):
             if self.targeted:
                 search = replace(search, objective=Targeted(CrossEntropy()))
@@ -248,12 +249,21 @@ class TALD:
         return x_adv, self._teacher_losses(teacher, x_adv, y)
 
     def _teacher_losses(self, teacher: nn.Module, x_adv: Tensor, y: Tensor) -> Tensor:
+        rows = x_adv.flatten(0, 1)
         with torch.no_grad(), frozen(teacher), self._autocast(x_adv):
-            logits = predict(teacher, x_adv.flatten(0, 1))
+            parts = rows.split(_in_passes(self.search, x_adv).max_batch or len(rows))
+            logits = torch.cat([predict(teacher, part) for part in parts])
         return F.cross_entropy(logits, y.repeat(len(x_adv)), reduction="none").view(x_adv.shape[:2])
 
     def _autocast(self, x: Tensor) -> AbstractContextManager[object]:
         return nullcontext() if self.teacher_dtype is None else torch.autocast(x.device.type, torch.bfloat16)
+
+
+def _in_passes(search: ParticleSearch, x: Tensor) -> ParticleSearch:
+    """Return a search with passes that are quick on the device of the images, where it leaves that open."""
+    if search.max_batch is None and search.mode == "eval" and x.is_cpu:
+        return replace(search, max_batch=_CPU_ROWS)
+    return search
 
 
 def _apart(search: ParticleSearch, teacher: nn.Module, x: Tensor, labels: Tensor, streams: Streams) -> Tensor:
