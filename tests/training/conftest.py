@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from aureole import Linf, Natural, ParticleSearch, PGDTraining
 from aureole.data import Data
@@ -24,14 +23,6 @@ TINY = Training(
     evaluation=Evaluation(ball=Linf(0.15), step_size=0.05, attacks=("fgsm",), num_examples=20),
     engine=Engine(progress=False, accelerator="cpu"),
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # sums on several threads may round otherwise
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -111,11 +111,8 @@ def killed(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., Trainin
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     undisturbed = {kind: root / kind for kind in configurations}
     records = {kind: (path, run_training(configurations[kind], path)) for kind, path in undisturbed.items()}
-    torch.set_num_threads(threads)
     return Killed(configurations, folders, records)
 
 

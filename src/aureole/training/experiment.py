@@ -21,18 +21,23 @@ from aureole.training.run import run_training
 
 @dataclass(frozen=True, kw_only=True)
 class Around(ABC):
-    """An experiment around one training run.
+    """An experiment around one training run, which may need a network that is trained first: a victim, a teacher.
 
     Attributes:
+        main: name of the field that holds the training run.
+        other: name of the field that holds the run, or the user's own model, of the network that comes first; the field
+            ``OTHER_folder`` says where it lives, seen from the folder of this one. Empty where there is none.
         has_options: its fields, and with them those of the training run, are options of the command line.
     """
 
+    main: ClassVar[str]
+    other: ClassVar[str] = ""
     has_options: ClassVar[bool] = True
 
     @property
-    @abstractmethod
     def training(self) -> Training:
         """The training run."""
+        return getattr(self, self.main)
 
     @property
     def classifier(self) -> Training | None:
@@ -45,25 +50,33 @@ class Around(ABC):
         """The row of the report."""
 
     @abstractmethod
-    def with_trainings(self, change: Callable[[Training], Training]) -> Around:
-        """Return the same experiment with every training run in it changed."""
-
-    @abstractmethod
-    def with_seed(self, seed: int) -> Around:
-        """Return the same experiment under another seed."""
-
-    def beside(self) -> Around:
-        """Return the same experiment as one of several, which share what they train first: a victim, a teacher."""
-        return self
-
-    @abstractmethod
     def run(self, folder: Path, *, recipe: str = "") -> list[Record]:
         """Run it in a folder, and return its records, its own last."""
 
+    def with_trainings(self, change: Callable[[Training], Training]) -> Around:
+        """Return the same experiment with every training run in it changed."""
+        found = {name: getattr(self, name) for name in (self.main, self.other) if name}
+        return replace(self, **{name: change(run) for name, run in found.items() if isinstance(run, Training)})
+
+    def with_seed(self, seed: int) -> Around:
+        """Return the same experiment with another seed of its training run."""
+        return replace(self, **{self.main: replace(self.training, seed=seed)})
+
+    def beside(self) -> Around:
+        """Return the same experiment as one of several, which share what they train first, in the folder above."""
+        return self._in(lambda folder: str(Path("..") / folder))
+
     def again(self, home: Path) -> Around:
-        """Return what repeats the experiment of a record in the folder ``home``."""
-        del home
-        return self
+        """Return what repeats the experiment of a record in the folder ``home``.
+
+        The network that comes first is trained anew inside, or found where it was.
+        """
+        anew = bool(self.other) and getattr(self, self.other) is not None
+        return self._in(lambda folder: self.other if anew else str((home / folder).resolve()))
+
+    def _in(self, place: Callable[[str], str]) -> Around:
+        name = f"{self.other}_folder"
+        return replace(self, **{name: place(getattr(self, name))}) if self.other else self
 
 
 def prepared(

@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from torch import nn
 
 from aureole.attacks import named_attack
 from aureole.core import records
 from aureole.core.errors import InputError
 from aureole.core.records import Record, read_record, write_record
+from aureole.data import Splits
 from aureole.training.config import Evaluation, Training
 from aureole.training.evaluation.evaluate import run_attacks
 from aureole.training.evaluation.judge import forget
@@ -42,26 +46,53 @@ def run_training(config: Training, folder: Path, *, recipe: str = "") -> Record:
         config.data, config.evaluation, splits
     )  # what is wrong with it shows now, not after hours of training
     check_radius(config.evaluation.ball, splits.train.image_shape)
-    network, history, seconds = fit(config, folder, splits)
-    judged = run_attacks(network, config, config.evaluation, folder)
+    return conclude(config, config, folder, splits, watch, fit(config, folder, splits), recipe=recipe)
+
+
+def conclude(
+    config: Any,
+    run: Training,
+    folder: Path,
+    splits: Splits,
+    watch: Stopwatch,
+    fitted: tuple[nn.Module, list[dict[str, float]], list[float]],
+    *,
+    recipe: str,
+    **measured: Any,
+) -> Record:
+    """Judge a classifier that has been trained, and write its record.
+
+    Args:
+        config: what the record repeats: the run, or an experiment around it.
+        run: the training run.
+        folder: where it lives.
+        splits: training and validation images.
+        watch: since the run began.
+        fitted: the network, its history and the seconds of each epoch, from :func:`~aureole.training.fit.fit`.
+        recipe: name of the recipe that made the configuration.
+        measured: further fields of the record.
+    """
+    network, history, seconds = fitted
+    judged = run_attacks(network, run, run.evaluation, folder)
     record = recorded(
         "training",
         config,
         splits,
         watch,
-        engine=config.engine,
-        num_test=judged.num_examples if config.evaluation.part == "test" else 0,
+        engine=run.engine,
+        num_test=judged.num_examples if run.evaluation.part == "test" else 0,
         recipe=recipe,
-        method=config.method.title,
-        num_particles=config.method.num_particles,
-        seed=config.seed,
+        method=run.method.title,
+        num_particles=run.method.num_particles,
+        seed=run.seed,
         seconds_per_epoch=seconds,
         history=history,
         evaluations=judged.rows,
-        paper=dict(config.paper),
-        proxy=bool(config.proxy_reason),
-        proxy_reason=config.proxy_reason,
+        paper=dict(run.paper),
+        proxy=bool(run.proxy_reason),
+        proxy_reason=run.proxy_reason,
         warnings=[*divergence(history), *judged.notes],
+        **measured,
     )
     write_record(record, folder)
     forget(judged.job, folder, judged.num_examples)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -90,25 +89,13 @@ class DiversityStudy(Around):
     label: str = "diversity"
     proxy_reason: str = ""
 
+    main: ClassVar[str] = "model"
     has_options: ClassVar[bool] = False
 
     @property
     def title(self) -> str:
         """The row of the report."""
         return self.label
-
-    @property
-    def training(self) -> Training:
-        """The run that trains the attacked model."""
-        return self.model
-
-    def with_trainings(self, change: Callable[[Training], Training]) -> DiversityStudy:
-        """Return the same study with the run of its model changed."""
-        return replace(self, model=change(self.model))
-
-    def with_seed(self, seed: int) -> DiversityStudy:
-        """Return the same study of a model with another seed."""
-        return replace(self, model=replace(self.model, seed=seed))
 
     def run(self, folder: Path, *, recipe: str = "") -> list[Record]:
         """Train the model, and study it; see :func:`run_study`."""

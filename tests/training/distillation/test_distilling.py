@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class Done:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., Training]) -> Iterator[Done]:
+def done(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., Training]) -> Done:
     """Train a teacher and three students, from another global random state each."""
     home = tmp_path_factory.mktemp("distillation")
     base = tiny(data=Data(num_train=16 * STEPS, num_validation=20), epochs=2)
@@ -64,16 +64,14 @@ def done(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., Training]
         )
         for name, method in METHODS.items()
     }
-    threads, records = torch.get_num_threads(), {}
-    torch.set_num_threads(1)
+    records = {}
     for number, (name, run) in enumerate(runs.items()):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(number)
             before = torch.get_rng_state()
             records[name] = run_distilling(run, home / name, recipe="distill")
             assert torch.equal(torch.get_rng_state(), before)
-    yield Done(home, runs, records)
-    torch.set_num_threads(threads)
+    return Done(home, runs, records)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,10 +59,16 @@ TINY = Refinement(
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("refinement") / "run"
     run_refinement(TINY, folder, recipe="refine")
     return folder
+
+
+@pytest.fixture
+def finished(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run that the test may write to: what is attacked is kept beside its victim."""
+    return shutil.copytree(made, tmp_path_factory.mktemp("copied") / "run")
 
 
 def row(folder: Path, attack: str, chosen: str) -> RefinementRow:

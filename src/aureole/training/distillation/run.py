@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 import tyro
@@ -13,20 +12,18 @@ from torch import nn
 
 from aureole.core.errors import InputError
 from aureole.core.random import mix_seed
-from aureole.core.records import RECORD_NAME, BoundaryRow, Record, read_record, write_record
+from aureole.core.records import RECORD_NAME, BoundaryRow, Record, read_record
 from aureole.core.taps import Taps
 from aureole.data import ImageSet, Splits
 from aureole.distill import KD, Distillation, Pair
 from aureole.training.config import Training
 from aureole.training.distillation.measure import boundary, describe
-from aureole.training.evaluation.evaluate import run_attacks
-from aureole.training.evaluation.judge import forget
 from aureole.training.evaluation.sources import ForeignModel, judged_images
 from aureole.training.evaluation.trials import check_radius
 from aureole.training.experiment import Around, prepared
 from aureole.training.fit import build, claim_folder, fit
-from aureole.training.recording import Stopwatch, recorded
-from aureole.training.run import divergence
+from aureole.training.recording import Stopwatch
+from aureole.training.run import conclude
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +40,9 @@ class Distilling(Around):
         num_boundary: the first so many test images, on which the decision boundaries are compared; 0 leaves that out.
     """
 
+    main: ClassVar[str] = "student"
+    other: ClassVar[str] = "teacher"
+
     student: Annotated[Training, tyro.conf.arg(name="")] = Training(method=KD())  # its fields have no prefix
     teacher: Annotated[Training | ForeignModel | None, tyro.conf.Suppress] = None
     teacher_folder: str = "teacher"
@@ -55,11 +55,6 @@ class Distilling(Around):
             raise InputError(f"num_boundary must be at least 0 images; got {self.num_boundary}")
 
     @property
-    def training(self) -> Training:
-        """The run that trains the student."""
-        return self.student
-
-    @property
     def classifier(self) -> Training:
         """The student, whose weights the folder holds."""
         return self.student
@@ -69,27 +64,9 @@ class Distilling(Around):
         """The row of the report."""
         return self.student.title
 
-    def with_trainings(self, change: Callable[[Training], Training]) -> Distilling:
-        """Return the same experiment with the runs of student and teacher changed."""
-        teacher = change(self.teacher) if isinstance(self.teacher, Training) else self.teacher
-        return replace(self, student=change(self.student), teacher=teacher)
-
-    def with_seed(self, seed: int) -> Distilling:
-        """Return the same experiment with another seed of the student."""
-        return replace(self, student=replace(self.student, seed=seed))
-
-    def beside(self) -> Distilling:
-        """Return the same experiment with its teacher in the folder above."""
-        return replace(self, teacher_folder=str(Path("..") / self.teacher_folder))
-
     def run(self, folder: Path, *, recipe: str = "") -> list[Record]:
         """Run it; see :func:`run_distilling`."""
         return [run_distilling(self, folder, recipe=recipe)]
-
-    def again(self, home: Path) -> Distilling:
-        """Return what repeats it: the teacher is trained anew inside, or found where it was."""
-        where = "teacher" if self.teacher is not None else str((home / self.teacher_folder).resolve())
-        return replace(self, teacher_folder=where)
 
 
 def run_distilling(config: Distilling, folder: Path, *, recipe: str = "") -> Record:
@@ -116,37 +93,22 @@ def run_distilling(config: Distilling, folder: Path, *, recipe: str = "") -> Rec
     if isinstance(config.teacher, Training):
         _pair(config, build(config.teacher, splits), splits)  # what cannot be compared is said before any training
     teacher = prepared(config.teacher, folder / config.teacher_folder, run, splits, recipe)
-    network, history, seconds = fit(run, folder, splits, _pair(config, teacher, splits))
-    judged = run_attacks(network, run, run.evaluation, folder)
-    teacher = teacher.cpu()
-    names = _name(config.teacher, teacher), run.model.name
-    record = recorded(
-        "training",
+    fitted = fit(run, folder, splits, _pair(config, teacher, splits))
+    network, teacher = fitted[0], teacher.cpu()
+    return conclude(
         config,
+        run,
+        folder,
         splits,
         watch,
-        engine=run.engine,
-        num_test=judged.num_examples if run.evaluation.part == "test" else 0,
+        fitted,
         recipe=recipe,
-        method=run.method.title,
-        num_particles=run.method.num_particles,
-        seed=run.seed,
-        seconds_per_epoch=seconds,
-        history=history,
-        evaluations=judged.rows,
         networks=[
-            describe(teacher, images, role="teacher", name=names[0]),
-            describe(network, images, role="student", name=names[1]),
+            describe(teacher, images, role="teacher", name=_name(config.teacher, teacher)),
+            describe(network, images, role="student", name=run.model.name),
         ],
         boundary=_boundaries(config, network, teacher, images),
-        paper=dict(run.paper),
-        proxy=bool(run.proxy_reason),
-        proxy_reason=run.proxy_reason,
-        warnings=[*divergence(history), *judged.notes],
     )
-    write_record(record, folder)
-    forget(judged.job, folder, judged.num_examples)
-    return record
 
 
 def _pair(config: Distilling, teacher: nn.Module, splits: Splits) -> Pair | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 import tyro
@@ -62,6 +62,9 @@ class Refinement(Around):
         num_pictures: test images whose maps, refined and compared images are kept for the report and a user study.
     """
 
+    main: ClassVar[str] = "refiner"
+    other: ClassVar[str] = "victim"
+
     refiner: Annotated[Training, tyro.conf.arg(name="")] = LEARNER  # its fields are options without a prefix
     victim: Annotated[Training | ForeignModel | None, tyro.conf.Suppress] = None
     victim_folder: str = "victim"
@@ -99,32 +102,9 @@ class Refinement(Around):
         assert isinstance(self.refiner.method, PVAR)
         return self.refiner.label or f"{next(iter(self.sources))}, {self.refiner.method.share:g} of the pixels"
 
-    @property
-    def training(self) -> Training:
-        """The run that trains the map."""
-        return self.refiner
-
-    def with_trainings(self, change: Callable[[Training], Training]) -> Refinement:
-        """Return the same refinement with the runs of map and victim changed."""
-        victim = change(self.victim) if isinstance(self.victim, Training) else self.victim
-        return replace(self, refiner=change(self.refiner), victim=victim)
-
-    def with_seed(self, seed: int) -> Refinement:
-        """Return the same refinement with another seed of the map."""
-        return replace(self, refiner=replace(self.refiner, seed=seed))
-
-    def beside(self) -> Refinement:
-        """Return the same experiment with its victim in the folder above."""
-        return replace(self, victim_folder=str(Path("..") / self.victim_folder))
-
     def run(self, folder: Path, *, recipe: str = "") -> list[Record]:
         """Run it; see :func:`run_refinement`."""
         return [run_refinement(self, folder, recipe=recipe)]
-
-    def again(self, home: Path) -> Refinement:
-        """Return what repeats it: the victim is trained anew inside, or found where it was."""
-        where = "victim" if self.victim is not None else str((home / self.victim_folder).resolve())
-        return replace(self, victim_folder=where)
 
 
 def run_refinement(config: Refinement, folder: Path, *, recipe: str = "") -> Record:
