@@ -27,9 +27,9 @@ from rich.table import Table
 from torch import Tensor
 
 from aureole.core.random import Streams
+from aureole.core.selection import Concrete, Marginal, Threshold, num_pixels, top_pixels
 from aureole.models.unet import UNet
 from aureole.refine import streaming
-from aureole.refine.selection import Concrete, Marginal, Threshold, num_pixels, top_pixels
 
 SHARE = 0.3
 TENSORS = 4  # of the stack's size that are alive at once: noise, scores, softmax and its gradient

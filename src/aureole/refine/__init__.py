@@ -1,12 +1,6 @@
 """PVAR: which pixels of an image are vulnerable, and any dense attack cut down to them (thesis chapter 3)."""
 
-from aureole.refine.attack import RefinedAttack
-from aureole.refine.detector import DetectionAUC, Detector
-from aureole.refine.fewest import Fewest, fewest_pixels
-from aureole.refine.pvar import PVAR, LiveSource, Source, StoredSource
-from aureole.refine.rankings import at_random, by_gradient, by_size
-from aureole.refine.refiner import Refiner, changed_share, refined, soft_cross_entropy
-from aureole.refine.selection import (
+from aureole.core.selection import (
     Concrete,
     Marginal,
     Selection,
@@ -15,6 +9,12 @@ from aureole.refine.selection import (
     num_pixels,
     top_pixels,
 )
+from aureole.refine.attack import RefinedAttack
+from aureole.refine.detector import DetectionAUC, Detector
+from aureole.refine.fewest import Fewest, fewest_pixels
+from aureole.refine.pvar import PVAR, LiveSource, Source, StoredSource
+from aureole.refine.rankings import at_random, by_gradient, by_size
+from aureole.refine.refiner import Refiner, changed_share, refined, soft_cross_entropy
 
 __all__ = [
     "PVAR", "Concrete", "DetectionAUC", "Detector", "Fewest", "LiveSource", "Marginal", "RefinedAttack", "Refiner",

@@ -15,6 +15,7 @@ from aureole.core.errors import InputError
 from aureole.core.method import Batch, Method, Terms
 from aureole.core.model import frozen, predict
 from aureole.core.random import streams_for
+from aureole.core.selection import Concrete, Selection, num_pixels
 from aureole.refine.refiner import (
     Among,
     Refiner,
@@ -24,7 +25,6 @@ from aureole.refine.refiner import (
     soft_cross_entropy,
     source_fooled,
 )
-from aureole.refine.selection import Concrete, Selection, num_pixels
 
 
 class Source(nn.Module, ABC):

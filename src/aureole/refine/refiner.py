@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from aureole.core.errors import InputError, unknown_name
 from aureole.core.model import frozen, predict
 from aureole.core.random import Streams, streams_for
-from aureole.refine.selection import drawn_pixels, num_pixels, top_pixels
+from aureole.core.selection import drawn_pixels, num_pixels, top_pixels
 
 Choice = Literal["top", "drawn"]
 Among = Literal["all", "changed"]

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from aureole.core.errors import InputError
 from aureole.core.random import Streams
-from aureole.refine.streaming import largest_of_draws
+from aureole.core.streaming import largest_of_draws
 
 _HALVINGS = 60
 

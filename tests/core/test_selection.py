@@ -10,7 +10,7 @@ from torch import Tensor
 
 from aureole.core.errors import InputError
 from aureole.core.random import Streams
-from aureole.refine.selection import Concrete, Marginal, Threshold, drawn_pixels, num_pixels, top_pixels
+from aureole.core.selection import Concrete, Marginal, Threshold, drawn_pixels, num_pixels, top_pixels
 
 SELECTIONS = {
     "concrete": Concrete(),

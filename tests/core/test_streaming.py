@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from aureole.core import streaming
 from aureole.core.errors import InputError
 from aureole.core.random import Streams
-from aureole.refine import streaming
-from aureole.refine.streaming import largest_of_draws
+from aureole.core.streaming import largest_of_draws
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
