@@ -99,6 +99,21 @@ def test_a_short_run_shortens_what_counts_epochs() -> None:
     assert bss == replace(BSS.with_kd(), num_epochs=24)
 
 
+def test_a_cheap_run_attacks_as_many_images_as_the_authors_do() -> None:
+    def tald(**budget: int | None) -> TALD | None:
+        ground = Ground(setting="cifar10", scale="small", budget=Budget(**budget))
+        run = ground.distilling("kd", CHEAP[0], TALD()).student
+        assert ("on the first 10 images" in run.proxy_reason) == (not budget)
+        assert isinstance(run.method, Distillation)
+        return run.method.tald
+
+    assert tald() == TALD(max_images=10)
+    assert tald(num_attacked=None) == TALD()
+    whole = PAPER.distilling("kd", CHEAP[0], TALD()).student.method
+    assert isinstance(whole, Distillation)
+    assert whole.tald == TALD()
+
+
 def test_published_accuracies_stand_beside_the_runs_that_they_are_of() -> None:
     def paper(name: str, pair: str, tald: TALD | None = None) -> dict[str, float]:
         return PAPER.distilling(name, pair, tald).student.paper

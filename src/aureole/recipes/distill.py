@@ -81,11 +81,14 @@ class Budget:
         num_train: training images, class by class; None for all.
         epochs: of teacher and student, at a rate that falls to zero.
         num_test: the first so many test images; None for all.
+        num_attacked: TALD's particles belong to the first so many images of a batch, as in its authors' code; None for
+            all of them.
     """
 
     num_train: int | None = 10_000
     epochs: int = 8
     num_test: int | None = 5_000
+    num_attacked: int | None = 10
 
     @property
     def reason(self) -> str:
@@ -155,7 +158,12 @@ class Ground:
             InputError: there is no such method or pair, or TALD is to be added to no method.
         """
         teacher, student = networks(pair)
-        run = with_method(self.classifier(student), name, tald)
+        run = self.classifier(student)
+        if tald is not None and self.scale == "small" and self.setting != "digits" and self.budget.num_attacked:
+            tald = replace(tald, max_images=self.budget.num_attacked)
+            reason = f"TALD on the first {self.budget.num_attacked} images of a batch"
+            run = replace(run, proxy_reason=f"{run.proxy_reason}, {reason}")
+        run = with_method(run, name, tald)
         if self.setting == "cifar100" and self.scale == "paper" and name != "none":
             run = replace(run, paper=distill_published.taught(name, pair) if tald is None else {})
         return Distilling(student=run, teacher=replace(self.classifier(teacher), label=f"teacher, {teacher}"))
