@@ -16,11 +16,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aureole.core.errors import InputError
-from aureole.core.rows import BoundaryRow, DiversityRow, Evaluation, NetworkRow, RefinementRow, wilson_interval
+from aureole.core.rows import (
+    AgreementRow,
+    BoundaryRow,
+    DiversityRow,
+    Evaluation,
+    ExplanationRow,
+    NetworkRow,
+    RefinementRow,
+    wilson_interval,
+)
 
 __all__ = [
-    "RECORD_NAME", "SCHEMA", "BoundaryRow", "DataRecord", "DiversityRow", "Evaluation", "NetworkRow", "Record",
-    "RefinementRow", "environment",
+    "RECORD_NAME", "SCHEMA", "AgreementRow", "BoundaryRow", "DataRecord", "DiversityRow", "Evaluation",
+    "ExplanationRow", "NetworkRow", "Record", "RefinementRow", "environment",
     "find_records", "git_commit", "read_record", "replace_text", "wilson_interval", "write_record",
 ]  # fmt: skip
 from aureole.core.schema import from_values, read_object, to_json
@@ -70,6 +79,8 @@ class Record:
         refinement: one row per attack and choice of pixels.
         networks: a student and its teacher, side by side.
         boundary: how near their decision boundaries are; one row, or none.
+        agreement: how well the student repeats its teacher on simplified images; one row, or none.
+        explanations: what maps of the pixels that matter are worth, one row each.
         paper: name of the attack -> accuracy that the paper reports.
         proxy: whether the scale or the data differ from the paper's.
         proxy_reason: in which way; must not be empty for a proxy.
@@ -99,6 +110,8 @@ class Record:
     refinement: list[RefinementRow] = field(default_factory=list)
     networks: list[NetworkRow] = field(default_factory=list)
     boundary: list[BoundaryRow] = field(default_factory=list)
+    agreement: list[AgreementRow] = field(default_factory=list)
+    explanations: list[ExplanationRow] = field(default_factory=list)
     paper: dict[str, float] = field(default_factory=dict)
     proxy: bool = False
     proxy_reason: str = ""
@@ -176,7 +189,7 @@ def read_record(path: Path) -> Record:
     path = path / RECORD_NAME if path.is_dir() else path
     mend = f"give a run's folder or its {RECORD_NAME}, or repeat the run"
     values = read_object(path, "a run record", mend, field="schema", version=SCHEMA)
-    for later in ("refinement", "networks", "boundary"):
+    for later in ("refinement", "networks", "boundary", "agreement", "explanations"):
         values.setdefault(later, [])
     if isinstance(values.get("data"), dict):
         values["data"].setdefault("labelled_index", [])

@@ -261,3 +261,57 @@ class BoundaryRow:
     num_images: int
     num_attacked: int
     num_compared: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgreementRow:
+    """How often a student that sees simplified images says what its teacher says of the images themselves.
+
+    Args:
+        num_examples: test images.
+        accuracy: share of them with the teacher's class.
+        precision: of the positive class, or the mean over the classes where none is; the teacher's class is the truth.
+        recall: likewise.
+        f1: likewise.
+
+    Source:
+        Thesis, section 4.4.4; Chen et al. 2018, "Learning to explain".
+    """
+
+    num_examples: int
+    accuracy: float
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplanationRow:
+    """What a map of the pixels that matter is worth.
+
+    Args:
+        attribution: what made the map.
+        num_masks: test images with a mask; 0 where the data has none, and then nothing is known of what needs one.
+        counts: numbers of pixels K.
+        iou: mean overlap of the K highest scores with the mask, intersection over union, for each of ``counts``.
+        iou_at_size: the same with K = the number of pixels of each image's own mask.
+        pointing: share of the images whose highest score lies in the mask.
+        num_curves: test images of the next two.
+        insertion: mean area under the teacher's probability of its class while pixels come in; the larger, the better.
+        deletion: the same while they go; the smaller, the better.
+        milliseconds: of one map, images one by one.
+
+    Source:
+        Thesis, section 4.4.4 (its IoU is twice this one); Petsiuk et al. 2018, "RISE"; Zhang et al. 2018.
+    """
+
+    attribution: str
+    num_masks: int = 0
+    counts: list[int] = field(default_factory=list)
+    iou: list[float] = field(default_factory=list)
+    iou_at_size: float | None = None
+    pointing: float | None = None
+    num_curves: int = 0
+    insertion: float | None = None
+    deletion: float | None = None
+    milliseconds: float

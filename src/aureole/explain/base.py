@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from aureole.core.errors import InputError
+from aureole.core.method import Batch, Method
 from aureole.core.model import frozen, predict, random_state_kept
+from aureole.core.taps import Taps
 
 #: Explains a classifier: (model, x, target) -> map (batch, height, width), larger where a pixel matters more to the
 #: class ``target`` (batch,).
@@ -128,6 +132,75 @@ def check_teacher(network: nn.Module, teacher: nn.Module, x: Float[Tensor, "batc
         mine, theirs = (predict(model, x[:1]).shape[1] for model in (network, teacher))
     if mine != theirs:
         raise InputError(f"student and teacher must know the same classes; got {mine} and {theirs}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromTeacher(Method):
+    """What the methods share whose networks learn the predictions of a teacher; a subclass gives the loss."""
+
+    def pair(
+        self,
+        network: nn.Module,
+        teacher: nn.Module,
+        x: Float[Tensor, "batch *event"],
+        *,
+        student_taps: Taps | None = None,
+        teacher_taps: Taps | None = None,
+    ) -> Taught:
+        """Return what is kept beside the network: its teacher.
+
+        Args:
+            network: maps images to logits, such as an :class:`Explaining`.
+            teacher: maps images to logits; its parameters ask for no gradient from here on.
+            x: an example batch of images.
+            student_taps: layers of the network, for a method that compares any.
+            teacher_taps: layers of the teacher, likewise.
+
+        Raises:
+            InputError: the numbers of classes differ, or network and teacher share a module.
+        """
+        check_teacher(network, teacher, x)
+        return Taught(teacher)
+
+    def own_optimizer(self, modules: nn.Module) -> None:
+        """Return None: what is trained beside the network shares its optimiser, and the teacher is not trained."""
+
+    @torch.no_grad()
+    def judge(self, model: nn.Module, batch: Batch, modules: nn.Module | None = None) -> dict[str, Tensor]:
+        """Return whether each prediction is the label, ``accuracy``, and whether it is the teacher's, ``agreement``."""
+        classes = predict(model, batch.x).argmax(-1)
+        agreed = classes == kept_beside(modules, Taught, self.title).logits(batch.x).argmax(-1)
+        return {"accuracy": (classes == batch.y).float(), "agreement": agreed.float()}
+
+
+_Kept = TypeVar("_Kept", bound=Taught)
+
+
+def kept_beside(modules: nn.Module | None, kind: type[_Kept], title: str) -> _Kept:
+    """Return what is kept beside a network, checked to be what ``pair`` of a method returned.
+
+    Args:
+        modules: what the caller gave.
+        kind: what it must be.
+        title: of the method.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if not isinstance(modules, kind):
+        raise InputError(f"{title} needs a teacher: pass what pair(network, teacher, x) returned as `modules`")
+    return modules
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """Return the numbers in float32 or better.
+
+    Example:
+        >>> from aureole.explain.base import full_precision
+        >>> full_precision(torch.zeros(1, dtype=torch.bfloat16)).dtype
+        torch.float32
+    """
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def output_loss(

@@ -149,10 +149,9 @@ class ExplainedStudent(Explaining):
             InputError: the explainer returns another shape.
         """
         theta = self.explainer(x)
-        wanted = (len(x), x.shape[1], *x.shape[2:])
-        if not isinstance(theta, Tensor) or theta.shape not in (wanted, (len(x), 1, *x.shape[2:])):
+        if not isinstance(theta, Tensor) or theta.shape not in (x.shape, (x.shape[0], 1, *x.shape[2:])):
             got = tuple(theta.shape) if isinstance(theta, Tensor) else type(theta).__name__
-            raise InputError(f"the explainer must return a score of each value, here {wanted}; got {got}")
+            raise InputError(f"the explainer must return a score of each value, here {tuple(x.shape)}; got {got}")
         return theta
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:

@@ -31,10 +31,10 @@ from torch.nn import functional as F
 
 from aureole.core.errors import InputError, UntrustedResult, unknown_name
 from aureole.core.features import FeatureTap
-from aureole.core.method import Batch, Method, Terms
+from aureole.core.method import Batch, Terms
 from aureole.core.model import frozen, logits_of, predict, random_state_kept
 from aureole.core.taps import Taps, own_taps
-from aureole.explain.base import Taught, check_teacher, output_loss
+from aureole.explain.base import FromTeacher, Taught, check_teacher, full_precision, kept_beside, output_loss
 
 #: Over the positions of a map: their sum, as in the thesis, or their mean.
 Reduction = Literal["sum", "mean"]
@@ -98,7 +98,7 @@ class VariationalHead(nn.Module):
     @property
     def variance(self) -> Float[Tensor, " channels"]:
         """The variance of each of the teacher's channels: softplus(alpha) + 1e-5."""
-        return F.softplus(_full_precision(self.alpha)) + _LEAST
+        return F.softplus(full_precision(self.alpha)) + _LEAST
 
     def forward(
         self,
@@ -107,11 +107,11 @@ class VariationalHead(nn.Module):
         reduction: Reduction = "sum",
     ) -> Float[Tensor, ""]:
         """Return l_i; a student's map of another size is averaged, or repeated, to that of the teacher's."""
-        student = _full_precision(student).to(self.alpha.dtype)
+        student = full_precision(student).to(self.alpha.dtype)
         if student.shape[2:] != teacher.shape[2:]:
             student = F.interpolate(student, size=teacher.shape[2:], mode="area")
-        mean = _full_precision(self.mean(student))
-        return gaussian_nll(mean, _full_precision(teacher.detach()), self.variance, reduction)
+        mean = full_precision(self.mean(student))
+        return gaussian_nll(mean, full_precision(teacher.detach()), self.variance, reduction)
 
 
 class Transfer(Taught):
@@ -147,7 +147,7 @@ class Transfer(Taught):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MEDTEX(Method):
+class MEDTEX(FromTeacher):
     """Learn an explainer and a small student from a teacher.
 
     Use it in any loop::
@@ -234,14 +234,11 @@ class MEDTEX(Method):
                 stacklevel=3,
             )
         head = VariationalHead(student.shape[1], teacher.shape[1], self.initial_variance)
-        return head.to(_full_precision(student).dtype)
+        return head.to(full_precision(student).dtype)
 
     def own_parameters(self, modules: nn.Module | None) -> Iterable[nn.Parameter]:
         """Return what is trained with the network: the heads' parameters."""
         return _transfer(modules).heads.parameters()
-
-    def own_optimizer(self, modules: nn.Module) -> None:
-        """Return None: the heads share the network's optimiser, and the teacher is not trained."""
 
     def loss(self, model: nn.Module, batch: Batch, modules: nn.Module | None = None) -> Terms:
         """Return the losses of one batch: ``output``, and ``transfer`` unless its weight is 0."""
@@ -256,18 +253,9 @@ class MEDTEX(Method):
         inside = torch.stack([head(s, t, self.reduction) for head, s, t in layers]).sum()
         return Terms(output=output_loss(logits, teacher_logits), transfer=self.weight * inside)
 
-    @torch.no_grad()
-    def judge(self, model: nn.Module, batch: Batch, modules: nn.Module | None = None) -> dict[str, Tensor]:
-        """Return whether each prediction is the label, ``accuracy``, and whether it is the teacher's, ``agreement``."""
-        classes = predict(model, batch.x).argmax(-1)
-        agreed = classes == _transfer(modules).logits(batch.x).argmax(-1)
-        return {"accuracy": (classes == batch.y).float(), "agreement": agreed.float()}
-
 
 def _transfer(modules: nn.Module | None) -> Transfer:
-    if not isinstance(modules, Transfer):
-        raise InputError("MED-TEX needs a teacher: pass what pair(network, teacher, x) returned as `modules`")
-    return modules
+    return kept_beside(modules, Transfer, MEDTEX.title)
 
 
 def _run(model: nn.Module, x: Tensor, layers: Sequence[str]) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -294,10 +282,6 @@ def _maps(model: nn.Module, x: Tensor, layers: Sequence[str], role: str) -> tupl
 
 def _size(x: Tensor) -> str:
     return f"{x.shape[2]} x {x.shape[3]}"
-
-
-def _full_precision(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _check_variance(initial_variance: float) -> None:

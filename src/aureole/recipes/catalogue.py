@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from aureole.core.errors import unknown_name
-from aureole.recipes import semisup, thesis, thesis_chapter3, thesis_chapter7
+from aureole.recipes import semisup, thesis, thesis_chapter3, thesis_chapter4, thesis_chapter7
 from aureole.recipes.distill import distill, teacher
+from aureole.recipes.explain import explain
 from aureole.recipes.kernel_study import kernel_study
 from aureole.recipes.refine import refine
 from aureole.recipes.robust import SUMMARIES, robust
@@ -52,6 +53,7 @@ def _all() -> dict[str, Recipe]:
     named.append(Recipe("refine", refine, "which pixels are vulnerable, and any dense attack cut down to them (PVAR)"))
     named.append(Recipe("teacher", teacher, "a classifier that students can learn from"))
     named.append(Recipe("distill", distill, "a small student from a large teacher, by any of 16 methods, with TALD"))
+    named.append(Recipe("explain", explain, "a tiny student and a map of pixels that explain its teacher (MED-TEX)"))
     functions: dict[str, tuple[Callable[..., Sweep], str]] = {
         "thesis-figure-3.1": (thesis_chapter3.pictures("cifar10", "pgd"), "pictures of refined attacks, CIFAR-10"),
         "thesis-figure-3.3": (thesis_chapter3.pictures("mnist", "pgd"), "pictures of maps and refined attacks, MNIST"),
@@ -64,6 +66,20 @@ def _all() -> dict[str, Recipe]:
         "thesis-figure-3.10": (thesis_chapter3.figure_3_10, "refined attacks on defended victims"),
         "thesis-table-3.1": (thesis_chapter3.table_3_1, "refined attacks beside JSMA, SparseFool and CornerSearch"),
         "thesis-table-3.3": (thesis_chapter3.table_3_3, "maps learned from one attack refine the others"),
+        "thesis-table-4.4": (thesis_chapter4.table_4_4, "students that explain their teacher: agreement, fundus"),
+        "thesis-table-4.5": (thesis_chapter4.table_4_5, "MED-TEX and MED-EX: overlap of maps with lesions"),
+        "thesis-table-4.6": (thesis_chapter4.table_4_5, "the same as table 4.5"),
+        "thesis-table-4.7": (thesis_chapter4.table_4_7, "agreement with the teacher, goldfish against jellyfish"),
+        "thesis-figure-4.3": (thesis_chapter4.figure_4_3, "overlap of maps with lesions against the number of pixels"),
+        "thesis-figure-4.4": (thesis_chapter4.figure_4_4, "pictures of every method's maps, half of the images"),
+        "thesis-figure-4.5": (
+            thesis_chapter4.figure_4_5,
+            "pictures of maps from all, half and a quarter of images",
+        ),
+        "thesis-figure-4.6": (thesis_chapter4.figure_4_3, "the same as figure 4.3"),
+        "thesis-figure-4.7": (thesis_chapter4.table_4_7, "overlap of maps with boxes, goldfish against jellyfish"),
+        "thesis-figure-4.8": (thesis_chapter4.figure_4_8, "pictures of every method's maps, goldfish and jellyfish"),
+        "thesis-figure-4.9": (thesis_chapter4.figure_4_8, "the same runs as figure 4.8"),
         "thesis-figure-5.1": (figure_5_1, "pictures of particles, Stein beside restarts"),
         "thesis-figure-5.2": (figure_5_2, "diversity and strength of Stein, restarts and Langevin"),
         "thesis-figure-5.3": (semisup.figure_5_3, "accuracy from few labels against the number of particles"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from aureole.core.errors import InputError, unknown_name
 from aureole.core.method import Method
@@ -38,7 +38,9 @@ from aureole.robust import Natural
 from aureole.training.config import SGD, Evaluation, Training
 from aureole.training.distillation import Distilling
 from aureole.training.evaluation.sources import ForeignModel
+from aureole.training.teaching import Teaching
 
+AnyTeaching = TypeVar("AnyTeaching", bound=Teaching)
 Setting = Literal["digits", "cifar10", "cifar100", "tiny-imagenet"]
 EPOCHS = 240  # of RepDistiller's scripts, which the warm-up stages belong to
 
@@ -262,7 +264,7 @@ class Teacher:
     weights: Path | None = None
     num_classes: int | None = None
 
-    def of(self, run: Distilling) -> Distilling:
+    def of(self, run: AnyTeaching) -> AnyTeaching:
         """Return the same experiment with this teacher."""
         if self.source is None:
             return run

@@ -93,3 +93,15 @@ class RAdam(Optimizer):
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Return the optimiser of some parameters."""
         return torch.optim.RAdam(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2015)."""
+
+    learning_rate: float = 1e-3
+    schedule: Literal["steps", "cosine", "constant"] = "constant"
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Return the optimiser of some parameters."""
+        return torch.optim.Adam(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)

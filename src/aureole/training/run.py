@@ -58,6 +58,7 @@ def conclude(
     fitted: tuple[nn.Module, list[dict[str, float]], list[float]],
     *,
     recipe: str,
+    notes: Sequence[str] = (),
     **measured: Any,
 ) -> Record:
     """Judge a classifier that has been trained, and write its record.
@@ -70,6 +71,7 @@ def conclude(
         watch: since the run began.
         fitted: the network, its history and the seconds of each epoch, from :func:`~aureole.training.fit.fit`.
         recipe: name of the recipe that made the configuration.
+        notes: what makes a further field hard to believe.
         measured: further fields of the record.
     """
     network, history, seconds = fitted
@@ -91,7 +93,7 @@ def conclude(
         paper=dict(run.paper),
         proxy=bool(run.proxy_reason),
         proxy_reason=run.proxy_reason,
-        warnings=[*divergence(history), *judged.notes],
+        warnings=[*divergence(history), *judged.notes, *notes],
         **measured,
     )
     write_record(record, folder)

@@ -23,11 +23,12 @@ from aureole.data import Data
 from aureole.distill import AT, CRD, FSP, FT, KD, TALD, Contrast
 from aureole.models import ModelConfig
 from aureole.training.config import Training
-from aureole.training.distillation import Distilling, run_distilling
+from aureole.training.distillation import Distilling
 from aureole.training.experiment import Around
 from aureole.training.fit import CHECKPOINT, WEIGHTS, load_model
 from aureole.training.refinement import Refinement
 from aureole.training.sweep import over_seeds
+from aureole.training.teaching import run_teaching
 
 pytestmark = pytest.mark.filterwarnings("ignore:no boundary was compared")  # by networks that know next to nothing
 STEPS = 5  # of an epoch
@@ -69,7 +70,7 @@ def done(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., Training]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(number)
             before = torch.get_rng_state()
-            records[name] = run_distilling(run, home / name, recipe="distill")
+            records[name] = run_teaching(run, home / name, recipe="distill")
             assert torch.equal(torch.get_rng_state(), before)
     return Done(home, runs, records)
 
@@ -125,19 +126,19 @@ def test_a_stage_without_the_student_leaves_it_alone(done: Done) -> None:
 def test_the_teacher_is_shared_and_not_trained_again(done: Done, tmp_path: Path) -> None:
     before = (done.home / "teacher" / WEIGHTS).stat().st_mtime_ns
     run = replace(done.runs["kd"], student=replace(done.runs["kd"].student, epochs=1, seed=1), num_boundary=0)
-    record = run_distilling(run, done.home / "kd-again")
+    record = run_teaching(run, done.home / "kd-again")
     assert replace(record.networks[0], milliseconds=0.0) == replace(done.records["kd"].networks[0], milliseconds=0.0)
     found = replace(run, teacher=None, teacher_folder=str(done.home / "teacher"))
-    other = run_distilling(found, tmp_path / "run")
+    other = run_teaching(found, tmp_path / "run")
     assert other.history == record.history
     assert (done.home / "teacher" / WEIGHTS).stat().st_mtime_ns == before
-    assert run_distilling(run, done.home / "kd-again") == record  # finished: as it is
+    assert run_teaching(run, done.home / "kd-again") == record  # finished: as it is
 
 
 def test_a_student_alone_has_no_use_for_the_teacher_but_is_compared_with_it(done: Done, tmp_path: Path) -> None:
     student = replace(done.runs["kd"].student, method=Natural(), epochs=1)
     run = Distilling(student=student, teacher_folder=str(done.home / "teacher"), num_boundary=0)
-    record = run_distilling(run, tmp_path / "run")
+    record = run_teaching(run, tmp_path / "run")
     assert [n.role for n in record.networks] == ["teacher", "student"]
     assert list(record.boundary) == []
     assert {k for k in record.history[0] if k.startswith("train/")} == {"train/clean", "train/loss"}
@@ -148,7 +149,7 @@ import json, os, signal, sys
 from pathlib import Path
 import lightning.pytorch, torch
 from aureole.core.config import from_values
-from aureole.training.distillation import run_distilling
+from aureole.training.teaching import run_teaching
 from aureole.training.module import TrainingModule
 torch.set_num_threads(1)
 step = TrainingModule.training_step
@@ -164,7 +165,7 @@ for values, folder, last in json.loads(sys.argv[1]):
     child = os.fork()
     if child == 0:
         TrainingModule.training_step = deadly(last)
-        run_distilling(from_values(values), Path(folder))
+        run_teaching(from_values(values), Path(folder))
         os._exit(0)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL, folder
 """
@@ -192,7 +193,7 @@ def test_a_killed_run_resumes_to_the_same_weights(done: Done) -> None:
         assert (folder / CHECKPOINT).exists()
         assert not (folder / "record.json").exists()
         assert int(torch.load(folder / CHECKPOINT, weights_only=True)["global_step"]) == DEATHS[name] - 1
-        got, wanted = run_distilling(often[name], folder), done.records[name]
+        got, wanted = run_teaching(often[name], folder), done.records[name]
         one, other = load_file(folder / WEIGHTS), load_file(done.home / name / WEIGHTS)
         assert one.keys() == other.keys()
         assert all(torch.equal(one[key], other[key]) for key in one)
@@ -227,7 +228,7 @@ def test_what_cannot_be_is_said_in_one_line(done: Done, tmp_path: Path) -> None:
     }
     for number, (message, case) in enumerate(cases.items()):
         with pytest.raises(InputError, match=message) as caught:
-            run_distilling(case, tmp_path / str(number))
+            run_teaching(case, tmp_path / str(number))
         assert "\n" not in str(caught.value)
         assert not (tmp_path / str(number) / "record.json").exists()
     with pytest.raises(InputError, match="at least 0 images; got -1"):

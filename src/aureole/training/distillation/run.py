@@ -1,144 +1,43 @@
-"""A distillation as a run: a teacher, trained or given, a student that learns from it, and the two compared."""
+"""A distillation as a run: a student that learns from a teacher, and how near their decision boundaries are."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any
 
 import torch
 import tyro
 from torch import nn
 
 from aureole.core.errors import InputError
-from aureole.core.random import mix_seed
-from aureole.core.records import RECORD_NAME, BoundaryRow, Record, read_record
-from aureole.core.taps import Taps
-from aureole.data import ImageSet, Splits
-from aureole.distill import KD, Distillation, Pair
+from aureole.data import ImageSet
+from aureole.distill import KD
 from aureole.training.config import Training
-from aureole.training.distillation.measure import boundary, describe
-from aureole.training.evaluation.sources import ForeignModel, judged_images
-from aureole.training.evaluation.trials import check_radius
-from aureole.training.experiment import Around, prepared
-from aureole.training.fit import build, claim_folder, fit
-from aureole.training.recording import Stopwatch
-from aureole.training.run import conclude
+from aureole.training.distillation.measure import boundary
+from aureole.training.teaching import Teaching
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distilling(Around):
+class Distilling(Teaching):
     """Teach a student what a teacher knows, and compare the two.
 
     Attributes:
         student: the run that trains the student; its method is a distillation, or any other for the student alone.
-        teacher: a run that trains the teacher, on data from the same place as the student's, or a user's own model;
-            None takes the finished run in ``teacher_folder``.
-        teacher_folder: of the teacher, seen from the folder of this run.
-        student_taps: layers of the student that are compared; None takes its own.
-        teacher_taps: layers of the teacher that are compared; None takes its own.
         num_boundary: the first so many test images, on which the decision boundaries are compared; 0 leaves that out.
     """
 
-    main: ClassVar[str] = "student"
-    other: ClassVar[str] = "teacher"
-
-    student: Annotated[Training, tyro.conf.arg(name="")] = Training(method=KD())  # its fields have no prefix
-    teacher: Annotated[Training | ForeignModel | None, tyro.conf.Suppress] = None
-    teacher_folder: str = "teacher"
-    student_taps: Annotated[Taps | None, tyro.conf.Suppress] = None
-    teacher_taps: Annotated[Taps | None, tyro.conf.Suppress] = None
+    student: Annotated[Training, tyro.conf.arg(name="")] = Training(method=KD())
     num_boundary: int = 500
 
     def __post_init__(self) -> None:
         if self.num_boundary < 0:
             raise InputError(f"num_boundary must be at least 0 images; got {self.num_boundary}")
 
-    @property
-    def classifier(self) -> Training:
-        """The student, whose weights the folder holds."""
-        return self.student
-
-    @property
-    def title(self) -> str:
-        """The row of the report."""
-        return self.student.title
-
-    def run(self, folder: Path, *, recipe: str = "") -> list[Record]:
-        """Run it; see :func:`run_distilling`."""
-        return [run_distilling(self, folder, recipe=recipe)]
-
-
-def run_distilling(config: Distilling, folder: Path, *, recipe: str = "") -> Record:
-    """Train the teacher if need be, then the student; judge both and record; a finished run is returned as it is.
-
-    Args:
-        config: the run.
-        folder: where it lives; made when it does not exist.
-        recipe: name of the recipe that made the configuration.
-
-    Returns:
-        The record that ``folder/record.json`` holds.
-
-    Raises:
-        InputError: data, a model or the folder cannot be used, or student and teacher cannot be compared.
-    """
-    claim_folder(config, folder)
-    if (folder / RECORD_NAME).exists():
-        return read_record(folder)
-    watch, run = Stopwatch(), config.student
-    splits = run.data.train_and_validation()
-    images, _ = judged_images(run.data, run.evaluation, splits)
-    check_radius(run.evaluation.ball, splits.train.image_shape)
-    if isinstance(config.teacher, Training):
-        _pair(config, build(config.teacher, splits), splits)  # what cannot be compared is said before any training
-    teacher = prepared(config.teacher, folder / config.teacher_folder, run, splits, recipe)
-    fitted = fit(run, folder, splits, _pair(config, teacher, splits))
-    network, teacher = fitted[0], teacher.cpu()
-    return conclude(
-        config,
-        run,
-        folder,
-        splits,
-        watch,
-        fitted,
-        recipe=recipe,
-        networks=[
-            describe(teacher, images, role="teacher", name=_name(config.teacher, teacher)),
-            describe(network, images, role="student", name=run.model.name),
-        ],
-        boundary=_boundaries(config, network, teacher, images),
-    )
-
-
-def _pair(config: Distilling, teacher: nn.Module, splits: Splits) -> Pair | None:
-    """Return what the method needs beside the student, on the CPU; None where it has no use for a teacher.
-
-    What it learns starts where the run's seed says, on any device.
-    """
-    method, train = config.student.method, splits.train
-    if not isinstance(method, Distillation):
-        return None
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(mix_seed(config.student.seed, 3))
-        return method.pair(
-            build(config.student, splits),  # of the student's shapes
-            teacher,
-            torch.zeros(2, *train.image_shape),
-            student_taps=config.student_taps,
-            teacher_taps=config.teacher_taps,
-            num_examples=len(train),
-        )
-
-
-def _boundaries(config: Distilling, student: nn.Module, teacher: nn.Module, images: ImageSet) -> list[BoundaryRow]:
-    if not config.num_boundary:
-        return []
-    some = images.subset(torch.arange(min(config.num_boundary, len(images))))
-    return [boundary(student, teacher, some, seed=config.student.evaluation.seed)]
-
-
-def _name(teacher: Training | ForeignModel | None, network: nn.Module) -> str:
-    if isinstance(teacher, Training):
-        return teacher.model.name
-    return teacher.title if isinstance(teacher, ForeignModel) else type(network).__name__
+    def measured(self, student: nn.Module, teacher: nn.Module, images: ImageSet, folder: Path) -> dict[str, Any]:
+        """Return how near the decision boundaries are."""
+        del folder
+        if not self.num_boundary:
+            return {}
+        some = images.subset(torch.arange(min(self.num_boundary, len(images))))
+        return {"boundary": [boundary(student, teacher, some, seed=self.student.evaluation.seed)]}
