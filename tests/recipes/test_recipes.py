@@ -20,19 +20,19 @@ from aureole.models import ModelConfig
 from aureole.particles import InBall, Normal
 from aureole.recipes import RECIPES, find_recipe
 from aureole.training.config import SGD, Engine, Training
-from aureole.training.distillation import Distilling
 from aureole.training.refinement.run import Refinement
 from aureole.training.study import DiversityStudy
 from aureole.training.sweep import Experiment, Sweep, run_experiment
+from aureole.training.teaching import Teaching
 
 
 def experiments(experiment: Experiment | Sweep) -> Iterator[Training | DiversityStudy]:
-    """Yield every run and study; of a refinement or a distillation (tests of their own) its victim or teacher."""
+    """Yield every run and study; of what has tests of its own, a refinement, a student, its victim or teacher."""
     if isinstance(experiment, Sweep):
         for inner in experiment.runs.values():
             yield from experiments(inner)
-    elif isinstance(experiment, Refinement | Distilling):
-        beside = experiment.victim if isinstance(experiment, Refinement) else experiment.teacher
+    elif isinstance(experiment, Refinement | Teaching):
+        beside = getattr(experiment, experiment.other)
         if isinstance(beside, Training):
             yield beside
     else:
@@ -90,7 +90,7 @@ def distinct_methods() -> dict[str, Method]:
 METHODS = distinct_methods()
 
 
-UNATTACKED = {"refine", "teacher", "distill", "study-few-labels", "thesis-figure-5.3", "thesis-table-5.1"}
+UNATTACKED = {"refine", "teacher", "distill", "explain", "study-few-labels", "thesis-figure-5.3", "thesis-table-5.1"}
 FOREIGN = {"thesis-figure-3.5", "thesis-figure-3.8", "thesis-figure-7.5"}  # of victims and teachers of the user's
 
 
@@ -110,7 +110,7 @@ def test_a_recipe_builds_something_to_run(name: str) -> None:
     assert recipe.summary == recipe.summary.strip()
     assert recipe.build.__doc__
     found = runs(recipe.build())
-    unattacked = name in UNATTACKED or "-3." in name or "-7." in name or name.startswith("semisup")
+    unattacked = name in UNATTACKED or any(f"-{k}." in name for k in (3, 4, 7)) or name.startswith("semisup")
     assert found or name in FOREIGN
     for run in found:
         assert run.evaluation.attacks or unattacked

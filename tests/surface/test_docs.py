@@ -17,6 +17,7 @@ from torch.nn import functional as F
 import aureole as au
 from aureole.cli import (
     EvaluateOptions,
+    ExplainOptions,
     ExportOptions,
     ReportOptions,
     RunOptions,
@@ -86,6 +87,10 @@ def check_command(arguments: list[str]) -> None:
     elif command == "study":
         kind = {"make": StudyMakeOptions, "read": StudyReadOptions}[rest[0]]
         parse(kind, rest[1:], prog="aureole study", default=kind())
+    elif command == "explain":
+        assert not rest[0].startswith("--")
+        first = next(place for place, text in enumerate(rest) if text.startswith("--"))
+        parse(ExplainOptions, rest[first:], prog="aureole explain", default=ExplainOptions())
     else:
         assert command in ("list", "--version")
 

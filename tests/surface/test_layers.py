@@ -28,9 +28,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
     "__init__": _FOR_TRAINING | {"training", "report", "recipes"},
 }
-HEAVY = {"PIL", "datasets", "lightning", "matplotlib", "pytorch_lightning", "sklearn", "tensorboard", "torchmetrics"}
+HEAVY = {
+    "PIL", "captum", "datasets", "h5py", "lightning", "matplotlib", "monai", "nibabel", "pytorch_lightning", "scipy",
+    "sklearn", "tensorboard", "torchmetrics",
+}  # fmt: skip
 #: Loaded when one of their names is asked for.
-ON_DEMAND = {Path("metrics", name) for name in ("torchmetric.py", "boundary_metric.py", "explanation_metric.py")}
+_FIGURES = ("torchmetric", "boundary_metric", "explanation_metric", "segmentation_metric")
+ON_DEMAND = {Path("metrics", f"{name}.py") for name in _FIGURES}
 NEVER = {"timm", "torchattacks", "torchdistill", "torchvision"}
 
 

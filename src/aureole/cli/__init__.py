@@ -1,4 +1,4 @@
-"""The command line: ``aureole list | show | run | rerun | evaluate | export | report | study``."""
+"""The command line: ``aureole list | show | run | rerun | evaluate | explain | export | report | study``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from aureole.cli.catalogue import list_recipes, show
 from aureole.cli.common import complain, say
 from aureole.cli.configure import RunOptions
 from aureole.cli.evaluating import EvaluateOptions, evaluate
+from aureole.cli.explaining import ExplainOptions, explain
 from aureole.cli.exporting import ExportOptions, export
 from aureole.cli.reporting import ReportOptions, write_report
 from aureole.cli.running import rerun, run
@@ -18,7 +19,8 @@ from aureole.cli.studying import StudyMakeOptions, StudyReadOptions, study
 from aureole.core.errors import InputError, unknown_name
 
 __all__ = [
-    "EvaluateOptions", "ExportOptions", "ReportOptions", "RunOptions", "StudyMakeOptions", "StudyReadOptions", "main",
+    "EvaluateOptions", "ExplainOptions", "ExportOptions", "ReportOptions", "RunOptions", "StudyMakeOptions",
+    "StudyReadOptions", "main",
 ]  # fmt: skip
 
 _HELP = """aureole: adversarial local distributions in PyTorch
@@ -28,6 +30,7 @@ _HELP = """aureole: adversarial local distributions in PyTorch
   aureole run NAME [--field value]          train, evaluate, record and report
   aureole rerun RECORD                      repeat a recorded run and compare
   aureole evaluate RUN --attack pgd-200     attack a trained model
+  aureole explain IMAGE... --run RUN        which pixels a trained model looks at
   aureole export RUN... --format onnx|pt2   its network as a program that needs no aureole
   aureole report FOLDER                     one HTML page of all runs below a folder
   aureole study make RUNS... | read STUDY   ask people which pictures look more disturbed
@@ -41,8 +44,8 @@ Try:
 Each command has --help, and --json for machines. A killed run resumes when the same command is given again."""
 
 _COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
-    "list": list_recipes, "show": show, "run": run, "rerun": rerun, "evaluate": evaluate, "export": export,
-    "report": write_report, "study": study,
+    "list": list_recipes, "show": show, "run": run, "rerun": rerun, "evaluate": evaluate, "explain": explain,
+    "export": export, "report": write_report, "study": study,
 }  # fmt: skip
 
 

@@ -5,12 +5,10 @@ The network of Grad-CAM needs none: it is the plain ``ModelConfig(name="resnet18
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar, get_args
+from typing import Literal, get_args
 
 import torch
-from torch import nn
 
 from aureole.core.errors import InputError, unknown_name
 from aureole.core.model import frozen, random_state_kept
@@ -20,11 +18,10 @@ from aureole.explain.attention import Attention, Kind, LastMap, check_temperatur
 from aureole.explain.explainer import ExplainedStudent, ExplainerUNet, PassThrough
 from aureole.explain.l2x import PatchExplainer, PatchStudent
 from aureole.models import MODELS, ModelConfig
+from aureole.models.catalogue import build_seeded
 
 #: What a student sees an image through: MED-TEX's U-Net, L2X's patches, or nothing.
 Explainer = Literal["unet", "patches", "none"]
-
-_Module = TypeVar("_Module", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +67,10 @@ class ExplainedModel(ModelConfig):
             return ExplainedStudent(PassThrough(), student)
         seed = mix_seed(seed, 1)
         if self.explainer == "unet":
-            return ExplainedStudent(_seeded(lambda: ExplainerUNet(image_shape[0]), seed), student)
+            return ExplainedStudent(build_seeded(lambda: ExplainerUNet(image_shape[0]), seed), student)
         features, width = _features(ModelConfig(name=self.features), image_shape, seed)
         share, temperature = self.share, self.temperature
-        patches = _seeded(lambda: PatchExplainer(features, width, share=share, temperature=temperature), seed)
+        patches = build_seeded(lambda: PatchExplainer(features, width, share=share, temperature=temperature), seed)
         return PatchStudent(patches, student)
 
 
@@ -109,7 +106,7 @@ class AttentionModel(ModelConfig):
         plain = ModelConfig(name=self.name, mean=self.mean, std=self.std)
         features, width = _features(plain, image_shape, seed)
         kind, temperature = self.kind, self.temperature
-        return _seeded(
+        return build_seeded(
             lambda: Attention(features, num_classes, width=width, kind=kind, temperature=temperature), mix_seed(seed, 1)
         )
 
@@ -132,10 +129,3 @@ def _features(config: ModelConfig, image_shape: tuple[int, int, int], seed: int)
 def _check_classifier(name: str) -> None:
     if name not in MODELS:
         raise unknown_name("model", name, MODELS)
-
-
-def _seeded(make: Callable[[], _Module], seed: int) -> _Module:
-    """Return a module on the CPU, whose weights depend on the seed alone; the global random state is kept."""
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.default_generator.manual_seed(mix_seed(seed))
-        return make()

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -22,6 +23,8 @@ from aureole.models.shufflenet import ShuffleNetV1, ShuffleNetV2
 from aureole.models.unet import UNet
 from aureole.models.vgg import VGG
 from aureole.models.wide_resnet import WideResNet
+
+_Network = TypeVar("_Network", bound=nn.Module)
 
 #: Makes a network from the number of classes and the shape (channels, height, width) of an image.
 Builder = Callable[[int, tuple[int, int, int]], nn.Module]
@@ -95,6 +98,27 @@ MAPS: Mapping[str, Builder] = MappingProxyType(
 )
 
 
+def build_seeded(build: Callable[[], _Network], seed: int) -> _Network:
+    """Return what ``build`` makes, on the CPU, with initial weights that depend on the seed alone.
+
+    The global random state is left as it was.
+
+    Args:
+        build: makes the network, from torch's global generator.
+        seed: of the initial weights.
+
+    Example:
+        >>> from aureole.models.catalogue import build_seeded
+        >>> one, two = (build_seeded(lambda: nn.Linear(2, 3), seed=0) for _ in range(2))
+        >>> torch.equal(one.weight, two.weight)
+        True
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        # Not torch.manual_seed: that would also reseed the accelerators.
+        torch.default_generator.manual_seed(mix_seed(seed))
+        return build()
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Which network, and with what normalisation in front of it.
@@ -136,10 +160,7 @@ class ModelConfig:
         if num_classes < 1:
             raise InputError(f"num_classes must be at least 1; got {num_classes}")
         normalize = self._normalize(image_shape[0])
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            # Not torch.manual_seed: that would also reseed the accelerators.
-            torch.default_generator.manual_seed(mix_seed(seed))
-            network = known[self.name](num_classes, image_shape)
+        network = build_seeded(lambda: known[self.name](num_classes, image_shape), seed)
         return network if normalize is None else nn.Sequential(OrderedDict(normalize=normalize, network=network))
 
     def _normalize(self, channels: int) -> Normalize | None:

@@ -152,7 +152,7 @@ class Ground:
             kind = "soft" if name.startswith("soft") else "hard"
             return TeacherLabels(), AttentionModel(name=features, kind=kind, mean=mean, std=std), OwnMap()
         if name == "medtex":
-            return MEDTEX(reduction="mean"), student, OwnMap()
+            return MEDTEX(), student, OwnMap()
         explainer = {"medex": "unet", "l2x": "patches", "student": "none"}[name]
         own = None if name == "student" else OwnMap()
         return MEDTEX(weight=0.0), replace(student, explainer=explainer), own

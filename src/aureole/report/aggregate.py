@@ -144,8 +144,8 @@ def _median(values: Sequence[float]) -> float:
 def split(records: Iterable[Record], *, by_device: bool = False) -> list[list[Record]]:
     """Split records into those that may be compared: the same data and, for times, the same device.
 
-    Runs with few labels may be compared with those that have as many of the same data: which images have one is up to
-    the seed.
+    Runs with few labels, or with a share of the images, may be compared with those that have as many of the same data:
+    which images these are is up to the seed.
 
     Args:
         records: any records.
@@ -156,13 +156,14 @@ def split(records: Iterable[Record], *, by_device: bool = False) -> list[list[Re
     """
     parts: dict[Any, list[Record]] = {}
     for record in records:
-        parts.setdefault((_compared(record.data), record.device if by_device else None), []).append(record)
+        parts.setdefault((_compared(record), record.device if by_device else None), []).append(record)
     return list(parts.values())
 
 
-def _compared(data: DataRecord) -> Any:
-    """Return what runs on comparable data share; the fingerprint is that of the labelled images, where they are few."""
-    if not data.labelled_index:
+def _compared(record: Record) -> Any:
+    """Return what runs on comparable data share; which images a share holds, or have labels, is up to the seed."""
+    data = record.data
+    if not (data.labelled_index or record.agreement):
         return data
     return data.name, data.num_train, data.num_validation, data.num_test, len(data.labelled_index)
 

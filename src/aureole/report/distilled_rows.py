@@ -135,8 +135,8 @@ class Lesson:
 
 
 def distilled(record: Record) -> bool:
-    """Return whether a record has a student beside its teacher, and says how well it does."""
-    natural = any(row.attack == NATURAL for row in record.evaluations)
+    """Return whether a record has a student beside its teacher, and says how well it does; not one of explanations."""
+    natural = any(row.attack == NATURAL for row in record.evaluations) and not record.agreement
     return natural and {row.role for row in record.networks} >= {"teacher", "student"}
 
 

@@ -26,6 +26,11 @@ from aureole.report.distilled_tables import methods_table, sizes_table
 from aureole.report.distilled_words import findings as findings_of_lesson
 from aureole.report.distilled_words import opening
 from aureole.report.distilled_words import remarks as remarks_on_lesson
+from aureole.report.explained_rows import comparisons
+from aureole.report.explained_words import findings as findings_of_comparison
+from aureole.report.explained_words import opening as opening_of_comparison
+from aureole.report.explained_words import remarks as remarks_on_comparison
+from aureole.report.explanation import tables_of as tables_of_comparison
 from aureole.report.few_changes import confusion_sentence
 from aureole.report.few_labels import gain_table, notes_on
 from aureole.report.few_rows import studies
@@ -111,7 +116,7 @@ def _tables(records: Sequence[Record]) -> list[str]:
     if not records:
         return []
     blocks, parts = [_provenance(records), *_proxies(records)], split(records)
-    blocks += _few_labels(records) + _distillation(records)
+    blocks += _few_labels(records) + _distillation(records) + _explanations(records)
     for part in parts:
         left = untold(part)
         apart = not left and any(record.evaluations for record in part)
@@ -147,6 +152,18 @@ def _distillation(records: Sequence[Record]) -> list[str]:
         blocks.append(f"Distillation: {_escaped(lesson.name)}. {_escaped(opening(lesson))}")
         blocks += [_bullets(findings_of_lesson(lesson)), *_captioned(methods_table(lesson))]
         blocks += [*_captioned(sizes_table(lesson)), _bullets(remarks_on_lesson(lesson))]
+    return blocks
+
+
+def _explanations(records: Sequence[Record]) -> list[str]:
+    """Return what explanations show, and their tables, one block a data set and teacher."""
+    blocks = []
+    for found in comparisons(records):
+        name = f"Explanations: {found.name}." if found.name else "Explanations."
+        blocks.append(f"{_escaped(name)} {_escaped(opening_of_comparison(found))}")
+        blocks.append(_bullets([*findings_of_comparison(found), *remarks_on_comparison(found)]))
+        for table in tables_of_comparison(found):
+            blocks += _captioned(table)
     return blocks
 
 

@@ -14,6 +14,8 @@ from aureole.report.accuracies import accuracies, particle_counts
 from aureole.report.costs import diversity, times
 from aureole.report.curves import curves
 from aureole.report.distillation import distillation
+from aureole.report.explained_pictures import explanation_sheets
+from aureole.report.explanation import explanation
 from aureole.report.few_labels import few_labels
 from aureole.report.figures import colour
 from aureole.report.layout import amount, duration, listing
@@ -68,7 +70,7 @@ def _render(folder: Path, found: Sequence[tuple[Path, Record]], title: str | Non
     colours = colours_of(records)
     before = [accuracies(records), robustness(records, colours), curves(records, colours)]
     before.insert(2, refinement(records))
-    before[1:1] = [few_labels(records, colours), distillation(records, colours)]
+    before[1:1] = [few_labels(records, colours), distillation(records, colours), explanation(records)]
     before += [particle_counts(records, colours), diversity(records)]
     template = resources.files("aureole.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
     environment = jinja2.Environment(
@@ -85,6 +87,7 @@ def _render(folder: Path, found: Sequence[tuple[Path, Record]], title: str | Non
         before=[part for part in before if part is not None],
         galleries=galleries(found),
         sheets=sheets(found),
+        explained=explanation_sheets(found),
         after=[part for part in [times(records, colours)] if part is not None],
         runs=[_run(path.relative_to(folder).as_posix(), record) for path, record in found],
     )

@@ -11,6 +11,7 @@ from typing import Any
 from aureole.core.errors import InputError
 from aureole.core.records import Record
 from aureole.report.aggregate import data_of, split
+from aureole.report.drawing import heat
 from aureole.report.layout import listing, number
 from aureole.report.pictures import Picture, address, diverging, picture
 from aureole.report.refined_rows import lines_of
@@ -134,7 +135,7 @@ def _sheet(path: Path, title: str) -> Sheet:
             picture((x[i] - low) / (high - low), f"Image, classified as {seen[0]}"),
             Picture(source=address(diverging(delta[i] / largest)), words="Perturbation of the attack"),
             picture((x_source[i] - low) / (high - low), f"Attacked image, classified as {seen[1]}"),
-            Picture(source=address(_heat(arrays["map"][i])), words="Vulnerability map"),
+            Picture(source=address(heat(arrays["map"][i])), words="Vulnerability map"),
             Picture(source=address(diverging(kept[i] / largest)), words="What is kept of the perturbation"),
             picture((x_refined[i] - low) / (high - low), f"Refined image, classified as {seen[2]}"),
         ]
@@ -182,13 +183,3 @@ def _note(shape: tuple[int, ...], largest: float, ends: tuple[float, float], *, 
     if num_images > _MOST_IMAGES:
         note += f" Shown: the first {_MOST_IMAGES} of {num_images}."
     return note + " A bold class differs from the true one."
-
-
-def _heat(logits: Any) -> Any:
-    """Map logits (H, W) to the colours of a heat map (H, W, 3), from their least to their greatest."""
-    import matplotlib as mpl
-    import numpy as np
-
-    finite = np.nan_to_num(logits.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    span = float(finite.max() - finite.min()) or 1.0
-    return mpl.colormaps["inferno"]((finite - finite.min()) / span)[..., :3]

@@ -27,7 +27,7 @@ from aureole.training.optimizers import Adam
 
 DATA = PaintedLesions(num_drawn=10, num_validation=4, prepare=Fundus(size=32))
 RUN = Training(
-    method=MEDTEX(reduction="mean"),
+    method=MEDTEX(),
     data=DATA,
     model=ExplainedModel(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
     optimizer=Adam(),

@@ -18,9 +18,9 @@ from aureole.training.explanation.measure import agreement, judge_maps, write_ma
 from aureole.training.optimizers import Adam
 from aureole.training.teaching import Teaching
 
-#: The settings of thesis 4.4.3, but for the number of epochs and the reduction, which it does not state.
+#: The settings of thesis 4.4.3, but for the number of epochs, which it does not state.
 LEARNER = Training(
-    method=MEDTEX(reduction="mean"),
+    method=MEDTEX(),
     model=ExplainedModel(),
     optimizer=Adam(),
     epochs=50,

@@ -1,0 +1,1 @@
+"""Segmentation from few labelled scans, in 2-D and 3-D."""
