@@ -15,7 +15,7 @@ from aureole.core.config import from_values
 from aureole.core.errors import InputError, unknown_name
 from aureole.core.model import frozen, predict
 from aureole.data.pictures import read_picture
-from aureole.explain import Attribution, ExplainedStudent, Explaining, PassThrough
+from aureole.explain import Attribution, ExplainedStudent, Explaining, PassThrough, folded
 from aureole.recipes.explain import ATTRIBUTIONS
 from aureole.report.drawing import pixels_of
 from aureole.report.explained_page import ExplainedPicture
@@ -66,6 +66,7 @@ class Explainer:
             raise unknown_name("attribution", by, ATTRIBUTIONS)
         network, config = load_model(folder)
         chosen = _chosen(network, by, folder)
+        network = folded(network) if chosen == _OWN else network  # the same values in half of the time
         train = config.data.train_and_validation().train
         teacher, note = _teacher(folder, train)
         device = "cuda" if config.engine.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
