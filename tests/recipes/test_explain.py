@@ -50,7 +50,7 @@ def test_a_comparison_trains_the_teacher_once_and_every_student_on_its_share(nam
         assert (data.fraction, data.fraction_seed) == (int(share) / 100, int(seed.removeprefix("seed")))
         assert run.student.seed == data.fraction_seed
         assert run.student.label == f"{METHODS[method]}, {share}% of the images"
-        assert run.student.optimizer == Adam()
+        assert run.student.optimizer == Adam(schedule="constant" if scale == "paper" else "cosine")
         assert run.teacher_folder == "../teacher"
         as_published = scale == "paper" and name in FISH  # the photographs of the thesis are not public
         assert bool(run.student.proxy_reason) == (not as_published)
