@@ -65,6 +65,11 @@ def answered() -> Callable[..., dict[str, Any]]:
     return make
 
 
+def _is_loaded(event: dict[str, Any], old: str) -> bool:
+    of = event["params"]
+    return event["method"] == "Page.lifecycleEvent" and of["name"] == "load" and of["loaderId"] != old
+
+
 class Browser:
     """A page of headless Chromium, spoken to in its DevTools protocol over file descriptors 3 and 4."""
 
@@ -86,6 +91,7 @@ class Browser:
         self.session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.send(f"{domain}.enable")
+        self.send("Page.setLifecycleEventsEnabled", enabled=True)
         self.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
 
     def _message(self, deadline: float) -> dict[str, Any]:
@@ -120,7 +126,7 @@ class Browser:
 
     def wait(self, expression: str) -> None:
         """Wait until an expression is true."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not self.value(f"Boolean({expression})"):
             assert time.monotonic() < deadline, f"never true: {expression}"
             time.sleep(0.02)
@@ -134,10 +140,11 @@ class Browser:
         self._load("Page.reload")
 
     def _load(self, method: str, **parameters: Any) -> None:
-        before = len(self.events)
+        # A load event says not of which document: one of the page before may still be on its way.
+        before, old = len(self.events), self.send("Page.getFrameTree")["frameTree"]["frame"]["loaderId"]
         self.send(method, **parameters)
-        deadline = time.monotonic() + 10
-        while all(event["method"] != "Page.loadEventFired" for event in self.events[before:]):
+        deadline = time.monotonic() + 30
+        while not any(_is_loaded(event, old) for event in self.events[before:]):
             self.events.append(self._message(deadline))
 
     def key(self, name: str) -> None:
@@ -153,6 +160,7 @@ class Browser:
         code = f"""(() => {{ const e = document.getElementById({name!r}); e.scrollIntoView({{block: "center"}});
             const b = e.getBoundingClientRect(), x = b.x + b.width / 2, y = b.y + b.height / 2;
             return {{x, y, there: e.contains(document.elementFromPoint(x, y))}}; }})()"""
+        self.wait(f"document.getElementById({name!r}).getClientRects().length")  # it is shown
         point = self.value(code)
         assert point.pop("there"), f"{name} is covered"
         return point

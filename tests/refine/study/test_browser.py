@@ -44,7 +44,7 @@ class Person:
         """Save the answers as a file, and return what it holds."""
         name = self.browser.value("document.getElementById('save').download")
         act("save")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not (folder / name).exists() or not (folder / name).read_text():
             assert time.monotonic() < deadline, "the browser saved nothing"
             time.sleep(0.02)
