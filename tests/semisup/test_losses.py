@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from aureole.core.method import Batch, Method, Terms, Unlabelled
+from aureole.core.mixing import beta, permutation
 from aureole.core.objectives import KL
 from aureole.core.ramps import Constant, Linear
 from aureole.semisup import (
@@ -23,7 +24,6 @@ from aureole.semisup import (
     Supervised,
 )
 from aureole.semisup.base import unlabelled_streams
-from aureole.semisup.mixing import beta, permutation
 
 Make = Callable[..., Batch]
 

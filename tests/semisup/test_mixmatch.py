@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from aureole.core.method import Batch
+from aureole.core.mixing import Mixing, beta, permutation
 from aureole.core.ramps import Constant
 from aureole.core.random import Streams
 from aureole.semisup import MixMatch
-from aureole.semisup.mixing import Mixing, beta, permutation
 from aureole.semisup.mixmatch import sharpen
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import torch
@@ -100,6 +101,36 @@ def check_classes(y: Int[Tensor, " batch"], num_classes: int) -> None:
     """
     if not bool(((y >= 0) & (y < num_classes)).all()):
         raise InputError(f"labels must be from 0 to {num_classes - 1}; they range from {y.min()} to {y.max()}")
+
+
+def check_weight(name: str, weight: float | int) -> None:
+    """Check the weight of a term.
+
+    Raises:
+        InputError: it is negative or not finite.
+    """
+    if not 0 <= weight < math.inf:
+        raise InputError(f"{name} must be at least 0 and finite; got {weight}")
+
+
+def check_positive(name: str, value: float | int) -> None:
+    """Check a temperature, or the parameter of a Beta distribution.
+
+    Raises:
+        InputError: it is not positive and finite.
+    """
+    if not 0 < value < math.inf:
+        raise InputError(f"{name} must be positive and finite; got {value}")
+
+
+def check_share(name: str, value: float | int) -> None:
+    """Check a probability.
+
+    Raises:
+        InputError: it is not in [0, 1].
+    """
+    if not 0 <= value <= 1:
+        raise InputError(f"{name} must be in [0, 1]; got {value}")
 
 
 def warn_training(model: nn.Module) -> None:

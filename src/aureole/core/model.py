@@ -105,6 +105,26 @@ def searched(
         yield x.clone() if x.is_inference() else x.detach()
 
 
+@contextmanager
+def statistics_kept(model: nn.Module) -> Iterator[None]:
+    """Let batch normalisations in training mode use the batch's statistics, and leave their running ones alone."""
+    tracking: list[Any] = [m for m in model.modules() if m.training and getattr(m, "track_running_stats", False)]
+    try:
+        for module in tracking:
+            module.track_running_stats = False
+        yield
+    finally:
+        for module in tracking:
+            module.track_running_stats = True
+
+
+@torch.no_grad()
+def quiet(model: nn.Module, x: Float[Tensor, "rows *event"]) -> Float[Tensor, "rows classes"]:
+    """Return logits without gradient, and without a trace in the running statistics."""
+    with statistics_kept(model):
+        return predict(model, x)
+
+
 def random_state_kept(device: torch.device) -> AbstractContextManager[None]:
     """Put the global random state back at the end: a model that is random draws from it."""
     on_cpu = device.type == "cpu"

@@ -1,7 +1,8 @@
 """Learning from few labels: one file a published method."""
 
+from aureole.core.averaged import Averaged
 from aureole.semisup.ald import ALDVAT
-from aureole.semisup.base import Averaged, SemiSupervised
+from aureole.semisup.base import SemiSupervised
 from aureole.semisup.entropy import EntropyMinimisation, VATEntropy
 from aureole.semisup.fixmatch import FixMatch
 from aureole.semisup.ict import ICT

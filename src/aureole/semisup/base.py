@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,78 +13,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from aureole.core import checks
-from aureole.core.ema import EMA, Buffers, check_decay
+from aureole.core.averaged import Averaged
 from aureole.core.errors import InputError, UntrustedResult, unknown_name
-from aureole.core.method import Batch, Method, Terms, Unlabelled
-from aureole.core.model import frozen, predict
+from aureole.core.method import Batch, Terms, Unlabelled
 from aureole.core.objectives import Objective
 from aureole.core.ramps import Constant, Ramp
 from aureole.core.random import Streams, streams_for
 from aureole.semisup.passes import BatchNorm, Passes, run_passes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Averaged(Method):
-    """A method that may keep a moving average of the model beside it.
-
-    Attributes:
-        views: what the method wants of the unlabelled images: ``"plain"`` (as they are), ``"weak"`` or ``"strong"``
-            (augmented), in this order.
-        ema_decay: of the moving average, in [0, 1); None keeps none. The average is ``modules["ema"]``, and what a run
-            stores and judges.
-        ema_buffers: whether the average copies the model's running statistics, or averages them too.
-    """
-
-    ema_decay: float | None = None
-    ema_buffers: Buffers = "copy"
-
-    def __post_init__(self) -> None:
-        if self.ema_decay is not None:
-            check_decay(self.ema_decay)
-        if self.ema_buffers not in get_args(Buffers):
-            raise unknown_name("ema_buffers", str(self.ema_buffers), get_args(Buffers))
-
-    def own(self, model: nn.Module, x: Float[Tensor, "batch *event"]) -> nn.Module | None:
-        """Return the parts by name in a ``ModuleDict``; None where there are none."""
-        parts = self._parts(model, x)
-        return nn.ModuleDict(parts) if parts else None
-
-    def own_optimizer(self, modules: nn.Module) -> torch.optim.Optimizer | None:
-        """Return None: an average and a memory are not trained."""
-        return None
-
-    def after_step(self, model: nn.Module, batch: Batch, modules: nn.Module | None = None) -> None:
-        """Move the average on."""
-        if self.ema_decay is not None:
-            self._ema(modules).update(model)
-
-    def judge(self, model: nn.Module, batch: Batch, modules: nn.Module | None = None) -> dict[str, Tensor]:
-        """Return the accuracy, and that of the average where there is one."""
-        measures = super().judge(model, batch, modules)
-        if self.ema_decay is not None:
-            average = self._ema(modules).model
-            with torch.no_grad(), frozen(average):
-                measures["ema_accuracy"] = (predict(average, batch.x).argmax(-1) == batch.y).float()
-        return measures
-
-    def trained(self, model: nn.Module, modules: nn.Module | None = None) -> nn.Module:
-        """Return the average, which is what the papers judge, where there is one; otherwise the model."""
-        return model if self.ema_decay is None else self._ema(modules).model
-
-    def _parts(self, model: nn.Module, x: Tensor) -> dict[str, nn.Module]:
-        return {} if self.ema_decay is None else {"ema": EMA(model, self.ema_decay, buffers=self.ema_buffers)}
-
-    def _part(self, name: str, modules: nn.Module | None) -> nn.Module:
-        if not isinstance(modules, nn.ModuleDict) or name not in modules:
-            raise InputError(
-                f"{self.title} keeps parts beside the model: pass what own(model, x) returned as `modules`"
-            )
-        return modules[name]
-
-    def _ema(self, modules: nn.Module | None) -> EMA:
-        part = self._part("ema", modules)
-        assert isinstance(part, EMA)
-        return part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +43,7 @@ class SemiSupervised(Averaged):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_weight("weight", self.weight)
+        checks.check_weight("weight", self.weight)
         if not isinstance(self.ramp, Ramp):
             raise InputError(f"ramp must be a Ramp, such as Sigmoid(80.0); got {self.ramp!r}")
         if self.batch_norm not in get_args(BatchNorm):
@@ -136,36 +70,6 @@ class SemiSupervised(Averaged):
 
     def _weighted(self, batch: Batch, values: Tensor) -> Tensor:
         return self.weight * self.ramp(batch.epoch) * values.mean()
-
-
-def check_weight(name: str, weight: float | int) -> None:
-    """Check the weight of a term.
-
-    Raises:
-        InputError: it is negative or not finite.
-    """
-    if not 0 <= weight < math.inf:
-        raise InputError(f"{name} must be at least 0 and finite; got {weight}")
-
-
-def check_positive(name: str, value: float | int) -> None:
-    """Check a temperature, or the parameter of a Beta distribution.
-
-    Raises:
-        InputError: it is not positive and finite.
-    """
-    if not 0 < value < math.inf:
-        raise InputError(f"{name} must be positive and finite; got {value}")
-
-
-def check_share(name: str, value: float | int) -> None:
-    """Check a probability.
-
-    Raises:
-        InputError: it is not in [0, 1].
-    """
-    if not 0 <= value <= 1:
-        raise InputError(f"{name} must be in [0, 1]; got {value}")
 
 
 def check_compares(method: str, objective: Objective) -> None:

@@ -20,10 +20,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from aureole.core.checks import check_weight
 from aureole.core.method import Batch, Terms
-from aureole.core.model import predict
-from aureole.semisup.base import SemiSupervised, check_weight
-from aureole.semisup.passes import statistics_kept
+from aureole.core.model import predict, statistics_kept
+from aureole.semisup.base import SemiSupervised
 from aureole.semisup.vat import VAT
 
 

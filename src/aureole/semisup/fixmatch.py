@@ -14,8 +14,9 @@ from typing import ClassVar
 
 from torch import nn
 
+from aureole.core.checks import check_share
 from aureole.core.method import Batch, Terms
-from aureole.semisup.base import SemiSupervised, check_share
+from aureole.semisup.base import SemiSupervised
 from aureole.semisup.passes import BatchNorm
 from aureole.semisup.pseudo_label import confident_cross_entropy
 

@@ -16,9 +16,10 @@ from typing import ClassVar
 
 from torch import nn
 
+from aureole.core.checks import check_positive
 from aureole.core.method import Batch, Terms
 from aureole.core.ramps import Ramp, Sigmoid
-from aureole.semisup.base import as_logits, check_positive, unlabelled_streams
+from aureole.semisup.base import as_logits, unlabelled_streams
 from aureole.semisup.mean_teacher import Taught
 from aureole.semisup.mixup import one_mixing
 from aureole.semisup.passes import BatchNorm

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from aureole.core.errors import InputError
 from aureole.core.method import Batch, Terms
+from aureole.core.model import quiet
 from aureole.core.objectives import Objective, SquaredDifference
 from aureole.core.ramps import Ramp, Sigmoid
 from aureole.semisup.base import SemiSupervised, check_compares
-from aureole.semisup.passes import BatchNorm, quiet
+from aureole.semisup.passes import BatchNorm
 
 
 @dataclass(frozen=True, kw_only=True)

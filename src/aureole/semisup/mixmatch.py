@@ -23,20 +23,21 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from aureole.core import checks
+from aureole.core.checks import check_positive
 from aureole.core.method import Batch, Terms
+from aureole.core.mixing import Mixing, beta, permutation
+from aureole.core.model import quiet
 from aureole.core.objectives import SquaredDifference
 from aureole.core.ramps import Linear, Ramp
 from aureole.core.random import Streams
 from aureole.semisup.base import (
     SemiSupervised,
     as_logits,
-    check_positive,
     labelled_streams,
     unlabelled_streams,
     warn_constant,
 )
-from aureole.semisup.mixing import Mixing, beta, permutation
-from aureole.semisup.passes import BatchNorm, quiet, run_passes
+from aureole.semisup.passes import BatchNorm, run_passes
 
 
 def sharpen(probabilities: Float[Tensor, "rows classes"], temperature: float) -> Float[Tensor, "rows classes"]:

@@ -13,10 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from aureole.core.checks import check_positive
+from aureole.core.mixing import Mixing, beta, permutation
 from aureole.core.random import Streams
 from aureole.semisup.ald import ALDVAT
-from aureole.semisup.base import check_positive
-from aureole.semisup.mixing import Mixing, beta, permutation
 from aureole.semisup.vat import VAT
 
 

@@ -10,15 +10,14 @@ What only gives a target never gets a gradient. A model in evaluation mode makes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from aureole.core.model import predict
+from aureole.core.model import predict, quiet, statistics_kept
 
 BatchNorm = Literal["together", "separate", "clean", "labelled"]
 Images = Float[Tensor, "rows *event"]
@@ -36,26 +35,6 @@ class Passes(NamedTuple):
     labelled: Float[Tensor, "rows classes"]
     targets: list[Tensor]
     trained: list[Tensor]
-
-
-@contextmanager
-def statistics_kept(model: nn.Module) -> Iterator[None]:
-    """Let batch normalisations in training mode use the batch's statistics, and leave their running ones alone."""
-    tracking: list[Any] = [m for m in model.modules() if m.training and getattr(m, "track_running_stats", False)]
-    try:
-        for module in tracking:
-            module.track_running_stats = False
-        yield
-    finally:
-        for module in tracking:
-            module.track_running_stats = True
-
-
-@torch.no_grad()
-def quiet(model: nn.Module, x: Images) -> Float[Tensor, "rows classes"]:
-    """Return logits without gradient, and without a trace in the running statistics."""
-    with statistics_kept(model):
-        return predict(model, x)
 
 
 def run_passes(

@@ -16,9 +16,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from aureole.core.checks import check_share
 from aureole.core.method import Batch, Terms
 from aureole.core.ramps import Linear, Ramp
-from aureole.semisup.base import SemiSupervised, check_share
+from aureole.semisup.base import SemiSupervised
 from aureole.semisup.passes import BatchNorm
 
 

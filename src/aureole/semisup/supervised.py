@@ -14,9 +14,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from aureole.core import checks
+from aureole.core.averaged import Averaged
 from aureole.core.method import Batch, Terms
 from aureole.core.model import predict
-from aureole.semisup.base import Averaged
 
 
 @dataclass(frozen=True, kw_only=True)

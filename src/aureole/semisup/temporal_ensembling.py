@@ -21,12 +21,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from aureole.core.checks import check_share
 from aureole.core.errors import InputError, UntrustedResult
 from aureole.core.method import Batch, Terms
 from aureole.core.model import frozen, predict
 from aureole.core.objectives import Objective, SquaredDifference
 from aureole.core.ramps import Ramp, Sigmoid
-from aureole.semisup.base import SemiSupervised, as_logits, check_compares, check_share
+from aureole.semisup.base import SemiSupervised, as_logits, check_compares
 from aureole.semisup.passes import BatchNorm
 
 

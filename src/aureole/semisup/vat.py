@@ -25,7 +25,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from aureole.core.balls import L2
+from aureole.core.checks import check_weight
 from aureole.core.method import Batch, Terms
+from aureole.core.mixing import Mixing
 from aureole.core.objectives import KL, SquaredDifference
 from aureole.core.ramps import Sigmoid
 from aureole.core.random import Streams
@@ -34,11 +36,9 @@ from aureole.particles.starts import Probe
 from aureole.semisup.base import (
     SemiSupervised,
     check_compares,
-    check_weight,
     labelled_streams,
     unlabelled_streams,
 )
-from aureole.semisup.mixing import Mixing
 
 Kind = TypeVar("Kind", bound="VAT")
 

@@ -25,7 +25,7 @@ def beta(alpha: float, streams: Streams) -> Float[Tensor, " batch"]:
         streams: one an example.
 
     Example:
-        >>> from aureole.semisup.mixing import beta
+        >>> from aureole.core.mixing import beta
         >>> share = beta(0.5, Streams.of(0, torch.arange(1000)))
         >>> bool((share.mean() - 0.5).abs() < 0.03), bool((share.var() - 0.125).abs() < 0.01)
         (True, True)
