@@ -143,9 +143,9 @@ def warn_training(model: nn.Module) -> None:
     )
 
 
-def warn_softmax(logits: Float[Tensor, "batch classes"]) -> None:
+def warn_softmax(logits: Float[Tensor, "batch classes *positions"]) -> None:
     """Warn where a model's output looks like probabilities: attacks on a second softmax are weak."""
-    sums = logits.sum(-1)
+    sums = logits.sum(1)
     if bool((logits.min() > -1e-5) & ((sums - 1).abs() < 1e-5).all()):
         warnings.warn(
             "the model's outputs look like probabilities (non-negative, each row sums to 1); attacks need logits:"

@@ -15,13 +15,16 @@ from aureole.core.errors import InputError, unknown_name
 Mode = Literal["eval", "batch_statistics"]
 
 
-def logits_of(output: object, rows: int | None = None) -> Float[Tensor, "rows classes"]:
+def logits_of(
+    output: object, rows: int | None = None, *, positions: bool = False
+) -> Float[Tensor, "rows classes *positions"]:
     """Return the logits in what a model returned, in float32 or better.
 
     Args:
         output: a tensor of shape (rows, classes), or an object with such a tensor as ``.logits`` (as the models of
             ``transformers`` return).
         rows: the number of images that went in.
+        positions: the model gives logits of each position, as in segmentation: (rows, classes, *positions).
 
     Raises:
         InputError: there are no logits in it, or they have another shape.
@@ -36,9 +39,14 @@ def logits_of(output: object, rows: int | None = None) -> Float[Tensor, "rows cl
             f"the model must return logits of shape (batch, classes), or an object with .logits; it returned"
             f" {_described(output)}: wrap it in a module that picks them"
         )
-    if logits.ndim != 2 or logits.shape[1] < 2 or (rows is not None and len(logits) != rows):
-        batch = "batch" if rows is None else rows
-        raise InputError(f"expected logits of shape ({batch}, classes >= 2); got {tuple(logits.shape)}")
+    if (
+        (logits.ndim > 2) is not positions
+        or logits.ndim < 2
+        or logits.shape[1] < 2
+        or len(logits) != (rows or len(logits))
+    ):
+        shape = f"({rows or 'batch'}, classes >= 2{', *positions' if positions else ''})"
+        raise InputError(f"expected logits of shape {shape}; got {tuple(logits.shape)}")
     return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 
 
@@ -48,9 +56,11 @@ def _described(output: object) -> str:
     return f"an object of type {type(output).__name__}"
 
 
-def predict(model: nn.Module, x: Float[Tensor, "rows *event"]) -> Float[Tensor, "rows classes"]:
-    """Return the model's logits on ``x``, checked and in float32 or better."""
-    return logits_of(model(x), len(x))
+def predict(
+    model: nn.Module, x: Float[Tensor, "rows *event"], *, positions: bool = False
+) -> Float[Tensor, "rows classes *positions"]:
+    """Return the model's logits on ``x``, checked and in float32 or better; of each position where that is asked."""
+    return logits_of(model(x), len(x), positions=positions)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ class Objective(ABC):
     Attributes:
         needs_clean: reads the clean logits.
         needs_labels: reads the labels.
+        positions: reads logits of each position, (rows, classes, *positions), as in segmentation.
 
     Example:
         >>> KL().needs_clean, KL().needs_labels
@@ -36,6 +37,7 @@ class Objective(ABC):
 
     needs_clean: ClassVar[bool] = False
     needs_labels: ClassVar[bool] = False
+    positions: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(

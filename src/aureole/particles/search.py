@@ -156,6 +156,7 @@ class ParticleSearch:
         x: Float[Tensor, "batch *event"],
         y: Int[Tensor, " batch"] | None = None,
         *,
+        clean: Float[Tensor, "batch classes *positions"] | None = None,
         generator: torch.Generator | Streams | None = None,
     ) -> Particles:
         """Search, and leave the model and every random state but the generator's as they were.
@@ -164,6 +165,8 @@ class ParticleSearch:
             model: maps images (batch, *event) to logits (batch, classes).
             x: images inside the bounds of the ball.
             y: labels from 0; None takes the model's own predictions where the objective needs labels.
+            clean: the model's logits at the images, where the caller has them; None asks the model where the objective
+                needs them.
             generator: source of the start and of any noise; see :func:`aureole.core.random.streams_for`.
 
         Returns:
@@ -175,24 +178,36 @@ class ParticleSearch:
         checks.check_call(model, x, y, self.ball)
         trusted = not model.training  # a model in training makes no claim that would need a warning
         with searched(model, x, self.mode) as images:
-            return _Ascent(self, model, images, y, trusted=trusted).run(streams_for(images, generator))
+            return _Ascent(self, model, images, y, clean, trusted=trusted).run(streams_for(images, generator))
 
 
 class _Ascent:
     """One run of a search: the targets, and the memory of its steps."""
 
-    def __init__(self, search: ParticleSearch, model: nn.Module, x: Tensor, y: Tensor | None, *, trusted: bool) -> None:
+    def __init__(
+        self,
+        search: ParticleSearch,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor | None,
+        clean: Tensor | None,
+        *,
+        trusted: bool,
+    ) -> None:
         self.search, self.model, self.x = search, model, x
         self.unchecked, self.suspect = True, trusted
         n, objective = search.num_particles, search.objective
-        clean = None
-        if objective.needs_clean or (objective.needs_labels and y is None):
-            clean = torch.cat([predict(model, part) for part in x.split(search.max_batch or len(x))])
-            y = clean.argmax(-1) if y is None else y
-        self.clean = clean.repeat(n, 1) if clean is not None and objective.needs_clean else None
+        if clean is None and (objective.needs_clean or (objective.needs_labels and y is None)):
+            clean = torch.cat([self._predict(part) for part in x.split(search.max_batch or len(x))])
+        if clean is not None and y is None:
+            y = clean.argmax(1)
+        self.clean = torch.cat([clean.detach()] * n) if clean is not None and objective.needs_clean else None
         self.labels = y.long().repeat(n) if y is not None and objective.needs_labels else None
         self.values: Tensor | None = None
         self.kernel: Tensor | None = None
+
+    def _predict(self, rows: Tensor) -> Tensor:
+        return predict(self.model, rows, positions=self.search.objective.positions)
 
     def run(self, streams: Streams) -> Particles:
         search, best = self.search, None
@@ -242,7 +257,7 @@ class _Ascent:
     def _pass(self, rows: Tensor, part: slice, with_gradient: bool) -> tuple[Tensor, Tensor]:
         with torch.set_grad_enabled(with_gradient):
             rows = rows.detach().requires_grad_(with_gradient)
-            logits = predict(self.model, rows)
+            logits = self._predict(rows)
             if self.unchecked and self.labels is not None:
                 checks.check_classes(self.labels, logits.shape[1])
             if self.suspect:
