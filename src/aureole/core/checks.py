@@ -93,7 +93,7 @@ def check_target(y: Tensor | None, *, targeted: bool) -> None:
         raise InputError("a targeted attack needs y, the class to reach for each image; none was given")
 
 
-def check_classes(y: Int[Tensor, " batch"], num_classes: int) -> None:
+def check_classes(y: Int[Tensor, "batch *positions"], num_classes: int) -> None:
     """Check that every label is a class of the model.
 
     Raises:

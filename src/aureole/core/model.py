@@ -129,10 +129,12 @@ def statistics_kept(model: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def quiet(model: nn.Module, x: Float[Tensor, "rows *event"]) -> Float[Tensor, "rows classes"]:
-    """Return logits without gradient, and without a trace in the running statistics."""
+def quiet(
+    model: nn.Module, x: Float[Tensor, "rows *event"], *, positions: bool = False
+) -> Float[Tensor, "rows classes *positions"]:
+    """Return logits without gradient, and without a trace in the running statistics; arguments as :func:`predict`."""
     with statistics_kept(model):
-        return predict(model, x)
+        return predict(model, x, positions=positions)
 
 
 def random_state_kept(device: torch.device) -> AbstractContextManager[None]:

@@ -100,6 +100,8 @@ class ParticleSearch:
         keep: ``"last"`` iterate, or the ``"best"`` by the objective (one forward pass more).
         mode: the model's mode during the search, see :func:`aureole.core.model.frozen`.
         max_batch: most images in one pass through the model; None for all at once. The result is the same.
+        one_by_one: run one particle of all images after the other through the model, each on the batch statistics of
+            its own: memory for one particle, however many there are.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
@@ -124,6 +126,7 @@ class ParticleSearch:
     keep: Keep = "last"
     mode: Mode = "eval"
     max_batch: int | None = None
+    one_by_one: bool = False
 
     def __post_init__(self) -> None:
         kinds = {"ball": Ball, "objective": Objective, "kernel": Kernel | None, "step": StepRule, "start": Start}
@@ -147,6 +150,8 @@ class ParticleSearch:
             raise InputError(f"step_size and temperature must be positive; got {self.step_size} and {self.temperature}")
         if self.balance is not None and not 0 <= self.balance < math.inf:
             raise InputError(f"the balance must be at least 0; got {self.balance}")
+        if self.max_batch is not None and self.one_by_one:
+            raise InputError("max_batch and one_by_one both split the batch: choose one")
         if self.max_batch is not None and self.mode == "batch_statistics":
             raise InputError("max_batch splits the batch, which changes its statistics: use mode='eval' with it")
 
@@ -241,9 +246,9 @@ class _Ascent:
         return unit_drive + search.balance * unit_repulsion
 
     def _evaluate(self, x_adv: Tensor, *, with_gradient: bool) -> tuple[Tensor, Tensor]:
-        """Return the objective (num_particles, batch) and its gradient, in as many passes as ``max_batch`` asks."""
+        """Return the objective (num_particles, batch) and its gradient, in as many passes as the search asks for."""
         rows = x_adv.flatten(0, 1)
-        size = self.search.max_batch or len(rows)
+        size = len(self.x) if self.search.one_by_one else self.search.max_batch or len(rows)
         values, gradients = [], []
         for begin in range(0, len(rows), size):
             part = slice(begin, begin + size)
