@@ -64,7 +64,7 @@ def count(module: nn.Module) -> int:
     ],
 )
 def test_parameters_are_the_published_ones(name, classes, shape, expected):
-    network = SEGMENTERS[name](classes, shape)
+    network = SEGMENTERS[name](classes, shape, None)
     assert count(network) == expected
     assert any(f"{expected:,}" in str(cls.__doc__) for cls in type(network).__mro__)
 
@@ -200,3 +200,9 @@ def test_a_full_slice_fits_the_unet():
 def test_a_full_patch_fits_the_vnet():
     with torch.no_grad():
         assert VNetSegmenter(num_classes=2, width=2).eval()(torch.rand(1, 1, 112, 112, 80)).shape[2:] == (112, 112, 80)
+
+
+def test_a_width_of_ones_own() -> None:
+    network = SegmenterConfig(name="mcnet", width=4).build(num_classes=3, image_shape=(1, 32, 32), seed=0)
+    assert network.width == 4
+    assert network.outputs(torch.zeros(1, 1, 32, 32)).embedding.shape == (1, 4, 32, 32)

@@ -15,14 +15,17 @@ from aureole.models.segmentation.unet import UNetSegmenter
 from aureole.models.segmentation.urpc import URPCSegmenter
 from aureole.models.segmentation.vnet import VNetSegmenter
 
-#: Makes a network from the number of classes and the shape (channels, *spatial) of an input, in 2-D or 3-D.
-Builder = Callable[[int, tuple[int, ...]], Segmenter]
+#: Makes a network from the number of classes, the shape (channels, *spatial) of an input, in 2-D or 3-D, and the
+#: channels of its first level (None for the network's own number).
+Builder = Callable[[int, tuple[int, ...], int | None], Segmenter]
 
 
 def _of(network: Callable[..., Segmenter], **options: int | bool) -> Builder:
-    return lambda classes, shape: network(
-        num_classes=classes, in_channels=shape[0], spatial_dims=len(shape) - 1, **options
-    )
+    def build(classes: int, shape: tuple[int, ...], width: int | None) -> Segmenter:
+        sizes = options if width is None else {**options, "width": width}
+        return network(num_classes=classes, in_channels=shape[0], spatial_dims=len(shape) - 1, **sizes)
+
+    return build
 
 
 #: The segmentation networks by name: pictures or scans to logits of each pixel. Small: a quarter of the channels.
@@ -50,6 +53,7 @@ class SegmenterConfig:
     Attributes:
         name: a key of ``SEGMENTERS``; ``"mcnet"``, ``"mcnet-plus"`` and ``"urpc"`` have a U-Net's parts in 2-D and a
             V-Net's in 3-D, the others are what they are called in both.
+        width: channels of the first level; None for the network's own number, 16 in the published ones.
 
     Example:
         >>> from aureole.models.segmentation import SegmenterConfig
@@ -59,6 +63,7 @@ class SegmenterConfig:
     """
 
     name: str = "unet"
+    width: int | None = None
 
     def build(self, *, num_classes: int, image_shape: tuple[int, ...], seed: int) -> Segmenter:
         """Return a new network on the CPU, whose initial weights depend on the seed alone.
@@ -84,6 +89,6 @@ class SegmenterConfig:
                 "image_shape must be (channels, height, width) or (channels, height, width, depth); got"
                 f" {image_shape}: put the channels, often 1, before the sizes"
             )
-        network = build_seeded(lambda: SEGMENTERS[self.name](num_classes, image_shape), seed)
+        network = build_seeded(lambda: SEGMENTERS[self.name](num_classes, image_shape, self.width), seed)
         network.check_shape(image_shape)
         return network
