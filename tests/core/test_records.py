@@ -169,7 +169,8 @@ def test_other_schema_is_refused(tmp_path, schema):
         read_record(path)
 
 
-LATER = ("refinement", "networks", "boundary", "agreement", "explanations")  # the first records do not have them
+#: The first records do not have them.
+LATER = ("refinement", "networks", "boundary", "agreement", "explanations", "segmentations")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +188,7 @@ def test_fields_that_came_later_may_be_missing(tmp_path):
         tmp_path,
         lambda values: [
             [values.pop(name) for name in LATER],
-            values["data"].pop("labelled_index"),
+            [values["data"].pop(name) for name in ("labelled_index", "labelled_patients")],
             values["evaluations"][0].pop("confusion"),
         ],
     )

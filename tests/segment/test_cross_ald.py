@@ -123,7 +123,7 @@ def test_running_statistics_follow_the_steps_own_pass_alone() -> None:
 def test_particles_of_one_image_differ_and_stay_in_the_ball(count: int) -> None:
     model, x = network().train(), batch().everything
     method = SVGDF(search=replace(SVGDF().search, num_particles=count))
-    x_adv = method._search(model)(model, x, generator=Streams.of(0, torch.arange(len(x)))).x_adv
+    x_adv = method.search_on(model)(model, x, generator=Streams.of(0, torch.arange(len(x)))).x_adv
     assert x_adv.shape == (count, *x.shape)
     assert bool(((x_adv - x).flatten(2).norm(dim=-1) <= 6.0 + 1e-4).all())
     assert count == 1 or bool(((x_adv[0] - x_adv[-1]).flatten(1).norm(dim=1) > 0.1).all())
@@ -155,7 +155,7 @@ def test_cross_ald_is_the_distance_of_mixtures() -> None:
     crossing = Crossing.draw(0.5, streams.fork(1), 2)
     with torch.no_grad():
         clean, target = model(x), model(crossing.images(x)).softmax(1)
-    particles = method._search(model)(model, x, clean=clean, generator=streams.fork(0)).x_adv
+    particles = method.search_on(model)(model, x, clean=clean, generator=streams.fork(0)).x_adv
     mixed = crossing.particles(particles)
     values = [dice_distance(model(rows).softmax(1), target, scope="batch")[0] for rows in mixed]
     torch.testing.assert_close(found, torch.stack(values).mean())

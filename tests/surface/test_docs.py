@@ -21,6 +21,7 @@ from aureole.cli import (
     ExportOptions,
     ReportOptions,
     RunOptions,
+    SegmentOptions,
     StudyMakeOptions,
     StudyReadOptions,
     main,
@@ -87,10 +88,11 @@ def check_command(arguments: list[str]) -> None:
     elif command == "study":
         kind = {"make": StudyMakeOptions, "read": StudyReadOptions}[rest[0]]
         parse(kind, rest[1:], prog="aureole study", default=kind())
-    elif command == "explain":
+    elif command in ("explain", "segment"):
         assert not rest[0].startswith("--")
         first = next(place for place, text in enumerate(rest) if text.startswith("--"))
-        parse(ExplainOptions, rest[first:], prog="aureole explain", default=ExplainOptions())
+        kind = {"explain": ExplainOptions, "segment": SegmentOptions}[command]
+        parse(kind, rest[first:], prog=f"aureole {command}", default=kind())
     else:
         assert command in ("list", "--version")
 

@@ -1,4 +1,4 @@
-"""The command line: ``aureole list | show | run | rerun | evaluate | explain | export | report | study``."""
+"""The command line: ``aureole list | show | run | rerun | evaluate | explain | export | report | segment | study``."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from aureole.cli.explaining import ExplainOptions, explain
 from aureole.cli.exporting import ExportOptions, export
 from aureole.cli.reporting import ReportOptions, write_report
 from aureole.cli.running import rerun, run
+from aureole.cli.segmenting import SegmentOptions, segment
 from aureole.cli.studying import StudyMakeOptions, StudyReadOptions, study
 from aureole.core.errors import InputError, unknown_name
 
 __all__ = [
-    "EvaluateOptions", "ExplainOptions", "ExportOptions", "ReportOptions", "RunOptions", "StudyMakeOptions",
-    "StudyReadOptions", "main",
+    "EvaluateOptions", "ExplainOptions", "ExportOptions", "ReportOptions", "RunOptions", "SegmentOptions",
+    "StudyMakeOptions", "StudyReadOptions", "main",
 ]  # fmt: skip
 
 _HELP = """aureole: adversarial local distributions in PyTorch
@@ -31,6 +32,7 @@ _HELP = """aureole: adversarial local distributions in PyTorch
   aureole rerun RECORD                      repeat a recorded run and compare
   aureole evaluate RUN --attack pgd-200     attack a trained model
   aureole explain IMAGE... --run RUN        which pixels a trained model looks at
+  aureole segment FILE... --run RUN         masks and volumes of scans, by a trained model
   aureole export RUN... --format onnx|pt2   its network as a program that needs no aureole
   aureole report FOLDER                     one HTML page of all runs below a folder
   aureole study make RUNS... | read STUDY   ask people which pictures look more disturbed
@@ -45,7 +47,7 @@ Each command has --help, and --json for machines. A killed run resumes when the 
 
 _COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "list": list_recipes, "show": show, "run": run, "rerun": rerun, "evaluate": evaluate, "explain": explain,
-    "export": export, "report": write_report, "study": study,
+    "export": export, "report": write_report, "segment": segment, "study": study,
 }  # fmt: skip
 
 

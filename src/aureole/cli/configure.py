@@ -54,9 +54,9 @@ def configured(command: str, name: str, arguments: list[str]) -> Any:
 def _has_options(base: Any) -> bool:
     """Say whether the fields of what a recipe returned are options of the command line."""
     from aureole.training.config import Training
-    from aureole.training.experiment import Around
+    from aureole.training.experiment import Runnable
 
-    return isinstance(base, Training) or (isinstance(base, Around) and base.has_options)
+    return isinstance(base, Training) or (isinstance(base, Runnable) and base.has_options)
 
 
 def _seeds(seeds: tuple[int, ...] = ()) -> tuple[int, ...]:

@@ -74,10 +74,14 @@ def rerun(arguments: Sequence[str]) -> None:
     after = _repeated(before, path, home, folder, quiet=options.quiet or options.json)
     was = _rows(before)
     verdicts = {name: _verdict(was.get(name), now) for name, now in _rows(after).items()}
+    dice = _dice(after)
+    verdicts |= {name: _dice_verdict(_dice(before).get(name), now) for name, now in dice.items()}
     summarise([after], folder, None, as_json=options.json, more={"verdicts": verdicts})
     if not options.json:
         for name, now in _rows(after).items():
             say(f"{name}: {now.accuracy:.4f} ({verdicts[name]})")
+        for name, now in dice.items():
+            say(f"{name}: {now.dice:.4f} ({verdicts[name]})")
 
 
 def _rows(record: Any) -> dict[str, Any]:
@@ -86,22 +90,33 @@ def _rows(record: Any) -> dict[str, Any]:
     return {row.attack: row for row in record.evaluations} | refined
 
 
+def _dice(record: Any) -> dict[str, Any]:
+    """Return the rows of a record of segmentation by name."""
+    return {f"Dice, {row.class_name}": row for row in record.segmentations}
+
+
+def _dice_verdict(was: Any, now: Any) -> str:
+    if was is None or (was.scans, was.rule) != (now.scans, now.rule):
+        return "recorded under other settings"
+    return "as recorded" if was.dice_by_scan == now.dice_by_scan else f"recorded {was.dice:.4f}"
+
+
 def _repeated(before: Any, path: str, home: Path, folder: Path, *, quiet: bool) -> Any:
     """Return the record of a run that does what a record says."""
     from aureole.core.records import read_record
     from aureole.training.config import Training
     from aureole.training.evaluation.evaluate import run_job
     from aureole.training.evaluation.judge import Job
-    from aureole.training.experiment import Around
+    from aureole.training.experiment import Runnable
     from aureole.training.sweep import run_experiment, with_engine
 
     config = from_values(before.config)
     if isinstance(config, Job):
         run_job(replace(config, progress=not quiet), folder)
         return read_record(folder)
-    if not isinstance(config, Training | Around):
+    if not isinstance(config, Training | Runnable):
         raise InputError(f"the record {path} holds no configuration of a run: repeat the run that wrote it")
-    config = config.again(home) if isinstance(config, Around) else config
+    config = config.again(home) if isinstance(config, Runnable) else config
     experiment = with_engine(config, progress=False) if quiet else config
     return run_experiment(experiment, folder, recipe=before.recipe)[-1]  # a study comes after its model
 

@@ -24,13 +24,14 @@ from aureole.core.rows import (
     ExplanationRow,
     NetworkRow,
     RefinementRow,
+    SegmentationRow,
     wilson_interval,
 )
 
 __all__ = [
     "RECORD_NAME", "SCHEMA", "AgreementRow", "BoundaryRow", "DataRecord", "DiversityRow", "Evaluation",
-    "ExplanationRow", "NetworkRow", "Record", "RefinementRow", "environment",
-    "find_records", "git_commit", "read_record", "replace_text", "wilson_interval", "write_record",
+    "ExplanationRow", "NetworkRow", "Record", "RefinementRow", "SegmentationRow",
+    "environment", "find_records", "git_commit", "read_record", "replace_text", "wilson_interval", "write_record",
 ]  # fmt: skip
 from aureole.core.schema import from_values, read_object, to_json
 
@@ -42,7 +43,8 @@ RECORD_NAME = "record.json"
 class DataRecord:
     """Which data a run saw: name, content fingerprint, and the number of examples in each part.
 
-    ``labelled_index`` names the labelled images by their places in the training files, where only a few have labels.
+    Where only a few have labels, ``labelled_index`` names the labelled images by their places in the training files,
+    and ``labelled_patients`` the patients whose scans are labelled.
     """
 
     name: str
@@ -51,6 +53,7 @@ class DataRecord:
     num_validation: int
     num_test: int
     labelled_index: list[int] = field(default_factory=list, hash=False)
+    labelled_patients: list[str] = field(default_factory=list, hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,7 @@ class Record:
         boundary: how near their decision boundaries are; one row, or none.
         agreement: how well the student repeats its teacher on simplified images; one row, or none.
         explanations: what maps of the pixels that matter are worth, one row each.
+        segmentations: how well a network segments: one row a class but the background, and their mean.
         paper: name of the attack -> accuracy that the paper reports.
         proxy: whether the scale or the data differ from the paper's.
         proxy_reason: in which way; must not be empty for a proxy.
@@ -112,6 +116,7 @@ class Record:
     boundary: list[BoundaryRow] = field(default_factory=list)
     agreement: list[AgreementRow] = field(default_factory=list)
     explanations: list[ExplanationRow] = field(default_factory=list)
+    segmentations: list[SegmentationRow] = field(default_factory=list)
     paper: dict[str, float] = field(default_factory=dict)
     proxy: bool = False
     proxy_reason: str = ""
@@ -189,10 +194,11 @@ def read_record(path: Path) -> Record:
     path = path / RECORD_NAME if path.is_dir() else path
     mend = f"give a run's folder or its {RECORD_NAME}, or repeat the run"
     values = read_object(path, "a run record", mend, field="schema", version=SCHEMA)
-    for later in ("refinement", "networks", "boundary", "agreement", "explanations"):
+    for later in ("refinement", "networks", "boundary", "agreement", "explanations", "segmentations"):
         values.setdefault(later, [])
     if isinstance(values.get("data"), dict):
-        values["data"].setdefault("labelled_index", [])
+        for later in ("labelled_index", "labelled_patients"):
+            values["data"].setdefault(later, [])
     _fill_in(values.get("evaluations"))
     try:
         return from_values(Record, values)

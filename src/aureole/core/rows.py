@@ -315,3 +315,54 @@ class ExplanationRow:
     insertion: float | None = None
     deletion: float | None = None
     milliseconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationRow:
+    """How well a network segments one class, or the mean over the classes but the background's.
+
+    The means leave out scans without the figure, as the rule ``"skip"`` does where a mask is empty.
+
+    Args:
+        class_name: of the class; ``"mean"`` for the mean over the classes, the last row of a run.
+        num_scans: test scans.
+        dice: mean over the scans, in [0, 1].
+        jaccard: mean over the scans, in [0, 1].
+        hd95: mean over the scans, in voxels.
+        asd: mean over the scans, in voxels, from the prediction to the truth.
+        hd95_mm: in millimetres; None unless the spacing of every scan is known.
+        asd_mm: in millimetres; None likewise.
+        num_empty_predictions: masks that were predicted empty; in the row ``"mean"`` of all classes together.
+        num_empty_truths: masks whose truth is empty; likewise.
+        rule: what the figures are where a mask is empty, such as ``"ssl4mis"``.
+        scans: names of the test scans.
+        dice_by_scan: one value a scan; None where the rule leaves it out. In the row ``"mean"`` over its classes.
+        jaccard_by_scan: likewise.
+        hd95_by_scan: likewise, in voxels.
+        asd_by_scan: likewise, in voxels.
+
+    Source:
+        Thesis, section 6.3.2; :mod:`aureole.metrics.segmentation`.
+    """
+
+    class_name: str
+    num_scans: int
+    dice: float
+    jaccard: float
+    hd95: float
+    asd: float
+    hd95_mm: float | None = None
+    asd_mm: float | None = None
+    num_empty_predictions: int
+    num_empty_truths: int
+    rule: str
+    scans: list[str]
+    dice_by_scan: list[float | None]
+    jaccard_by_scan: list[float | None]
+    hd95_by_scan: list[float | None]
+    asd_by_scan: list[float | None]
+
+    def __post_init__(self) -> None:
+        for name in ("scans", "dice_by_scan", "jaccard_by_scan", "hd95_by_scan", "asd_by_scan"):
+            if len(getattr(self, name)) != self.num_scans:
+                raise InputError(f"{name} must have {self.num_scans} entries; got {len(getattr(self, name))}")

@@ -6,7 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from aureole.core.errors import unknown_name
-from aureole.recipes import semisup, thesis, thesis_chapter3, thesis_chapter4, thesis_chapter7
+from aureole.recipes import (
+    segment,
+    semisup,
+    thesis,
+    thesis_chapter3,
+    thesis_chapter4,
+    thesis_chapter6,
+    thesis_chapter7,
+)
 from aureole.recipes.distill import distill, teacher
 from aureole.recipes.explain import explain
 from aureole.recipes.kernel_study import kernel_study
@@ -15,6 +23,8 @@ from aureole.recipes.robust import SUMMARIES, robust
 from aureole.recipes.settings import THREATS, method, training
 from aureole.recipes.thesis import figure_5_1, figure_5_2, figure_5_4, figure_5_5, figure_5_6, figure_5_7, table_5_3
 from aureole.training.sweep import Experiment, Sweep
+
+_Functions = dict[str, tuple[Callable[..., Sweep], str]]
 
 
 @dataclass(frozen=True)
@@ -46,15 +56,9 @@ def demo() -> Sweep:
     return Sweep(title="Robust training on handwritten digits", runs={"natural": study, **trained})
 
 
-def _all() -> dict[str, Recipe]:
-    named: list[Recipe] = [Recipe("demo", demo, "natural, PGD and ALD on digits, attacked and reported, in 3 minutes")]
-    named += [Recipe(f"robust-{name}", robust(name), summary) for name, summary in SUMMARIES.items()]
-    named += [Recipe(f"semisup-{name}", semisup.semisup(name), text) for name, text in semisup.SUMMARIES.items()]
-    named.append(Recipe("refine", refine, "which pixels are vulnerable, and any dense attack cut down to them (PVAR)"))
-    named.append(Recipe("teacher", teacher, "a classifier that students can learn from"))
-    named.append(Recipe("distill", distill, "a small student from a large teacher, by any of 16 methods, with TALD"))
-    named.append(Recipe("explain", explain, "a tiny student and a map of pixels that explain its teacher (MED-TEX)"))
-    functions: dict[str, tuple[Callable[..., Sweep], str]] = {
+def _early() -> _Functions:
+    """Return the tables and figures of chapters 3 and 4."""
+    return {
         "thesis-figure-3.1": (thesis_chapter3.pictures("cifar10", "pgd"), "pictures of refined attacks, CIFAR-10"),
         "thesis-figure-3.3": (thesis_chapter3.pictures("mnist", "pgd"), "pictures of maps and refined attacks, MNIST"),
         "thesis-figure-3.4": (thesis_chapter3.figure_3_4, "pictures of refined and sparse attacks, CIFAR-10"),
@@ -80,6 +84,12 @@ def _all() -> dict[str, Recipe]:
         "thesis-figure-4.7": (thesis_chapter4.table_4_7, "overlap of maps with boxes, goldfish against jellyfish"),
         "thesis-figure-4.8": (thesis_chapter4.figure_4_8, "pictures of every method's maps, goldfish and jellyfish"),
         "thesis-figure-4.9": (thesis_chapter4.figure_4_8, "the same runs as figure 4.8"),
+    }
+
+
+def _late() -> _Functions:
+    """Return the tables and figures of chapters 5 to 7, and the studies."""
+    return {
         "thesis-figure-5.1": (figure_5_1, "pictures of particles, Stein beside restarts"),
         "thesis-figure-5.2": (figure_5_2, "diversity and strength of Stein, restarts and Langevin"),
         "thesis-figure-5.3": (semisup.figure_5_3, "accuracy from few labels against the number of particles"),
@@ -91,6 +101,15 @@ def _all() -> dict[str, Recipe]:
         "thesis-table-5.2": (table_5_3, "natural accuracy, CIFAR-10 (the runs of table 5.3)"),
         "thesis-table-5.3": (table_5_3, "robust accuracy of ADT, PGD, TRADES and ALD, CIFAR-10"),
         "study-few-labels": (semisup.few_labels_study, "every method from the same few labels, MNIST-300"),
+        "thesis-figure-6.2": (thesis_chapter6.figure_6_2, "how far apart particles of scans are: VAT, SVGD, SVGDF"),
+        "thesis-figure-6.3": (thesis_chapter6.figure_6_3, "pictures of masks of several methods beside the truth"),
+        "thesis-table-6.1": (thesis_chapter6.table_6_1, "Cross-ALD beside six methods, slices of the heart (ACDC)"),
+        "thesis-table-6.2": (
+            thesis_chapter6.table_6_2,
+            "Cross-ALD beside six methods, volumes of the atrium (LA)",
+        ),
+        "thesis-table-6.3": (thesis_chapter6.table_6_3, "the rungs from the labels alone to Cross-ALD"),
+        "thesis-table-6.4": (thesis_chapter6.table_6_4, "Cross-ALD with several numbers of particles"),
         "thesis-figure-7.1": (thesis_chapter7.figure_7_1, "diversity of a teacher's particles beside BSS"),
         "thesis-figure-7.2": (thesis_chapter7.styled("same"), "students with and without TALD, one style of network"),
         "thesis-figure-7.3": (thesis_chapter7.styled("cross"), "students with and without TALD, different styles"),
@@ -101,7 +120,18 @@ def _all() -> dict[str, Recipe]:
         "thesis-table-7.2": (thesis_chapter7.table_7_2, "time of an epoch of BSS and of TALD with several particles"),
         "study-kernel": (kernel_study, "ALD under each kernel, temperature and balance"),
     }
-    named += [Recipe(name, build, summary) for name, (build, summary) in functions.items()]
+
+
+def _all() -> dict[str, Recipe]:
+    named: list[Recipe] = [Recipe("demo", demo, "natural, PGD and ALD on digits, attacked and reported, in 3 minutes")]
+    named += [Recipe(f"robust-{name}", robust(name), summary) for name, summary in SUMMARIES.items()]
+    named += [Recipe(f"semisup-{name}", semisup.semisup(name), text) for name, text in semisup.SUMMARIES.items()]
+    named.append(Recipe("refine", refine, "which pixels are vulnerable, and any dense attack cut down to them (PVAR)"))
+    named.append(Recipe("teacher", teacher, "a classifier that students can learn from"))
+    named.append(Recipe("distill", distill, "a small student from a large teacher, by any of 16 methods, with TALD"))
+    named.append(Recipe("explain", explain, "a tiny student and a map of pixels that explain its teacher (MED-TEX)"))
+    named += [Recipe(f"segment-{name}", segment.segment(name), text) for name, text in segment.SUMMARIES.items()]
+    named += [Recipe(name, build, summary) for name, (build, summary) in {**_early(), **_late()}.items()]
     return {recipe.name: recipe for recipe in named}
 
 

@@ -119,6 +119,7 @@ class Segmentation(Averaged):
         terms = Terms(labelled=self._labelled(step))
         factor = self.weight * self.ramp(batch.epoch)
         terms.update({name: factor * value for name, value in self._terms(step).items()})
+        terms.update(self._further(step))
         return terms
 
     def judge(self, model: nn.Module, batch: Batch, modules: nn.Module | None = None) -> dict[str, Tensor]:
@@ -143,6 +144,10 @@ class Segmentation(Averaged):
 
     def _terms(self, step: Step) -> dict[str, Tensor]:
         """Return the other terms by name, without the common weight."""
+        return {}
+
+    def _further(self, step: Step) -> dict[str, Tensor]:
+        """Return terms that have no such weight: what trains parts beside the network."""
         return {}
 
 

@@ -130,18 +130,24 @@ class VAT(Segmentation):
         if self.second_pass:
             with torch.no_grad():
                 clean = predict(step.model, x, positions=True)
-        x_adv = self._search(step.model)(step.model, x, clean=clean, generator=streams.fork(0)).x_adv
+        x_adv = self.search_on(step.model)(step.model, x, clean=clean, generator=streams.fork(0)).x_adv
         if self.alpha is not None:
             crossing = Crossing.draw(self.alpha, streams.fork(1), len(x_adv))
             clean, x_adv = quiet(step.model, crossing.images(x), positions=True), crossing.particles(x_adv)
         return torch.stack([self._distance(step.model, rows, clean) for rows in x_adv]).mean()
 
-    def _search(self, model: nn.Module) -> ParticleSearch:
-        if self.features is None or self.search.num_particles == 1:
-            return self.search
-        kernel = self.search.kernel
-        bandwidth = kernel.bandwidth if isinstance(kernel, RBF) else "median"
-        return replace(self.search, kernel=FeatureRBF(Extractor(model, self.features), bandwidth))
+    def search_on(self, model: nn.Module, num_particles: int | None = None) -> ParticleSearch:
+        """Return the search on one network: with a kernel on its features, where the method wants one.
+
+        Args:
+            model: one of our networks, or any in which :attr:`features` names a layer.
+            num_particles: None for the search's own number.
+        """
+        search = replace(self.search, num_particles=num_particles or self.num_particles)
+        if self.features is None or search.num_particles == 1:
+            return search
+        bandwidth = search.kernel.bandwidth if isinstance(search.kernel, RBF) else "median"
+        return replace(search, kernel=FeatureRBF(Extractor(model, self.features), bandwidth))
 
     def _distance(
         self, model: nn.Module, x_adv: Float[Tensor, "rows channels *spatial"], clean: Tensor

@@ -19,8 +19,53 @@ from aureole.training.fit import load_model
 from aureole.training.run import run_training
 
 
+class Runnable(ABC):
+    """An experiment that knows how to run itself in a folder of its own.
+
+    Attributes:
+        has_options: its fields are options of the command line.
+    """
+
+    has_options: ClassVar[bool] = True
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """The row of the report."""
+
+    @property
+    def attacks(self) -> tuple[str, ...]:
+        """Names of the attacks that judge what it trains."""
+        return ()
+
+    @property
+    def classifier(self) -> Training | None:
+        """The run of the classifier whose weights the folder holds; None where it holds something else."""
+        return None
+
+    @abstractmethod
+    def run(self, folder: Path, *, recipe: str = "") -> list[Record]:
+        """Run it in a folder, and return its records, its own last."""
+
+    @abstractmethod
+    def with_engine(self, **changes: object) -> Runnable:
+        """Return the same experiment with fields of its :class:`~aureole.training.config.Engine` changed."""
+
+    @abstractmethod
+    def with_seed(self, seed: int) -> Runnable:
+        """Return the same experiment under another seed."""
+
+    def beside(self) -> Runnable:
+        """Return the same experiment as one of several, which share what they train first, in the folder above."""
+        return self
+
+    def again(self, home: Path) -> Runnable:
+        """Return what repeats the experiment of a record in the folder ``home``."""
+        return self
+
+
 @dataclass(frozen=True, kw_only=True)
-class Around(ABC):
+class Around(Runnable):
     """An experiment around one training run, which may need a network that is trained first: a victim, a teacher.
 
     Attributes:
@@ -32,7 +77,6 @@ class Around(ABC):
 
     main: ClassVar[str]
     other: ClassVar[str] = ""
-    has_options: ClassVar[bool] = True
 
     @property
     def training(self) -> Training:
@@ -40,18 +84,13 @@ class Around(ABC):
         return getattr(self, self.main)
 
     @property
-    def classifier(self) -> Training | None:
-        """The run of the classifier whose weights the folder holds; None where it holds something else."""
-        return None
+    def attacks(self) -> tuple[str, ...]:
+        """Names of the attacks that judge what it trains."""
+        return self.training.evaluation.attacks
 
-    @property
-    @abstractmethod
-    def title(self) -> str:
-        """The row of the report."""
-
-    @abstractmethod
-    def run(self, folder: Path, *, recipe: str = "") -> list[Record]:
-        """Run it in a folder, and return its records, its own last."""
+    def with_engine(self, **changes: object) -> Around:
+        """Return the same experiment with fields of every :class:`~aureole.training.config.Engine` in it changed."""
+        return self.with_trainings(lambda run: replace(run, engine=replace(run.engine, **changes)))
 
     def with_trainings(self, change: Callable[[Training], Training]) -> Around:
         """Return the same experiment with every training run in it changed."""

@@ -7,10 +7,10 @@ import logging
 import os
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -20,6 +20,9 @@ from aureole.core.errors import InputError, first_line
 from aureole.core.records import replace_text
 from aureole.data import Splits
 from aureole.training.config import Engine, Training
+
+if TYPE_CHECKING:
+    from aureole.training.module import Loop, LoopModule
 
 CONFIG, CHECKPOINT, WEIGHTS, BEST = "config.json", "last.ckpt", "weights.safetensors", "best.safetensors"
 
@@ -119,20 +122,50 @@ def fit(
     Raises:
         InputError: the checkpoint cannot be read (it is left as it is) or written, or the device is not there.
     """
+    from aureole.training.module import TrainingModule
+
+    return train(
+        config,
+        folder,
+        build(config, splits),
+        lambda network, keep: TrainingModule(config, network, splits, parts, keep),
+    )
+
+
+def train(
+    config: Loop,
+    folder: Path,
+    network: nn.Module,
+    host: Callable[[nn.Module, Callable[[nn.Module], None] | None], LoopModule[Any]],
+    about: Mapping[str, str] | None = None,
+) -> tuple[nn.Module, list[dict[str, float]], list[float]]:
+    """Train a network, or resume, and write its weights: the one loop of all runs.
+
+    Args:
+        config: the run.
+        folder: its folder, claimed before.
+        network: as the run starts.
+        host: makes the module that trains the network, and hands the best ones to its second argument.
+        about: stored with the weights.
+
+    Returns:
+        The trained network, its history, and the seconds of each epoch.
+
+    Raises:
+        InputError: as for :func:`fit`.
+    """
     from lightning.pytorch import Trainer
     from lightning.pytorch.loggers import TensorBoardLogger
 
     from aureole.training.callbacks import Bar, SaveOften
-    from aureole.training.module import TrainingModule
 
     engine = config.engine
-    network = build(config, splits)
     if engine.channels_last:
-        network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        network = _channels_last(network)
     if engine.compile:
         network.compile()
-    keep = (lambda best: _save_weights(best, folder / BEST)) if config.keep_best else None
-    module = TrainingModule(config, network, splits, parts, keep)
+    keep = (lambda best: _save_weights(best, folder / BEST, about)) if config.keep_best else None
+    module = host(network, keep)
     callbacks: list[Any] = [Bar(config.title, enabled=engine.progress), *_average(config)]
     callbacks.append(SaveOften(folder / CHECKPOINT, engine.checkpoint_seconds))
     with _quiet(), _plain_errors(engine), _own_processes():
@@ -147,6 +180,7 @@ def fit(
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
+            check_val_every_n_epoch=module.validate_every,
             use_distributed_sampler=False,
             inference_mode=False,
         )
@@ -154,11 +188,17 @@ def fit(
     if not trainer.is_global_zero:
         raise SystemExit(0)  # the first process writes and evaluates
     trained = config.method.trained(network, module.parts)
-    _save_weights(trained, folder / WEIGHTS)
+    _save_weights(trained, folder / WEIGHTS, about)
     return trained.cpu(), module.history, module.seconds
 
 
-def _average(config: Training) -> list[Any]:
+def _channels_last(network: nn.Module) -> nn.Module:
+    deep = any(p.ndim == 5 for p in network.parameters())
+    layout = torch.channels_last_3d if deep else torch.channels_last
+    return network.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+
+
+def _average(config: Loop) -> list[Any]:
     if config.ema_decay is None:
         return []
     from lightning.pytorch.callbacks import EMAWeightAveraging
@@ -182,13 +222,13 @@ def _resumable(path: Path) -> Path | None:
     return path
 
 
-def _save_weights(network: nn.Module, path: Path) -> None:
+def _save_weights(network: nn.Module, path: Path, about: Mapping[str, str] | None = None) -> None:
     from safetensors.torch import save_file
 
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    temporary = path.with_suffix(".part")
+    temporary, more = path.with_suffix(".part"), {} if about is None else {"metadata": dict(about)}
     try:
-        save_file(state, temporary)
+        save_file(state, temporary, **more)
         temporary.replace(path)
     except Exception as error:
         temporary.unlink(missing_ok=True)

@@ -14,23 +14,26 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler,
 
 from aureole.core.errors import InputError
 
+Schedule = Literal["steps", "iterations", "cosine", "constant"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer(ABC):
-    """An optimiser and its schedule, one step of which is an epoch.
+    """An optimiser and its schedule.
 
     Attributes:
         learning_rate: at the start.
         weight_decay: L2 penalty.
-        schedule: ``"steps"`` multiplies the rate by ``factor`` after each epoch in ``milestones``; ``"cosine"`` lets it
-            fall to zero over the run; ``"constant"`` keeps it.
-        milestones: epochs, counted from 1.
+        schedule: ``"steps"`` multiplies the rate by ``factor`` after each epoch in ``milestones``, ``"iterations"``
+            after each batch in them, counted over the whole run; ``"cosine"`` lets it fall to zero over the run;
+            ``"constant"`` keeps it.
+        milestones: epochs or batches, counted from 1.
         factor: at each milestone.
     """
 
     learning_rate: float = 0.01
     weight_decay: float = 0.0
-    schedule: Literal["steps", "cosine", "constant"] = "steps"
+    schedule: Schedule = "steps"
     milestones: tuple[int, ...] = (75, 90)
     factor: float = 0.1
 
@@ -88,7 +91,7 @@ class RAdam(Optimizer):
     """Adam with a rectified start (Liu et al. 2020)."""
 
     learning_rate: float = 1e-3
-    schedule: Literal["steps", "cosine", "constant"] = "constant"
+    schedule: Schedule = "constant"
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Return the optimiser of some parameters."""
@@ -100,7 +103,7 @@ class Adam(Optimizer):
     """Adam (Kingma and Ba 2015)."""
 
     learning_rate: float = 1e-3
-    schedule: Literal["steps", "cosine", "constant"] = "constant"
+    schedule: Schedule = "constant"
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Return the optimiser of some parameters."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from aureole.core.config import to_values
 from aureole.core.records import DataRecord, Record, environment, git_commit
 from aureole.data import FewLabelsSplits, Splits
+from aureole.data.scans import ScanSplits
 from aureole.training.config import Engine
 from aureole.training.evaluation.evaluate import describe_device
 
@@ -28,7 +29,7 @@ class Stopwatch:
 def recorded(
     kind: Literal["training", "diversity", "refinement"],
     config: Any,
-    splits: Splits,
+    splits: Splits | ScanSplits,
     watch: Stopwatch,
     *,
     engine: Engine,
@@ -40,10 +41,10 @@ def recorded(
     Args:
         kind: of the record.
         config: of the run, with a title.
-        splits: training and validation images.
+        splits: training and validation images, or scans.
         watch: since the run began.
         engine: where it ran.
-        num_test: test images that were looked at.
+        num_test: test images or scans that were looked at.
         measured: the other fields of the record.
     """
     commit, dirty = git_commit()
@@ -59,9 +60,10 @@ def recorded(
             name=splits.train.name,
             fingerprint=splits.train.fingerprint,
             num_train=len(splits.train),
-            num_validation=len(splits.validation),
+            num_validation=len(splits.validation) if splits.validation else 0,
             num_test=num_test,
             labelled_index=list(splits.labelled_index) if isinstance(splits, FewLabelsSplits) else [],
+            labelled_patients=list(splits.train.labelled_patients) if isinstance(splits, ScanSplits) else [],
         ),
         started=watch.started.isoformat(timespec="seconds"),
         wall_seconds=watch.seconds,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from aureole.core.records import Record
 from aureole.training.config import Training
-from aureole.training.experiment import Around
+from aureole.training.experiment import Runnable
 from aureole.training.run import check_names, run_training
 
-Experiment = Training | Around
+Experiment = Training | Runnable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ def run_experiment(experiment: Experiment | Sweep, folder: Path, *, recipe: str 
     """Run whatever a recipe returned.
 
     Args:
-        experiment: a training run, something around one, or a sweep of them.
+        experiment: a training run, something that runs itself, or a sweep of them.
         folder: where it lives; a sweep gives each run a folder inside.
         recipe: name of the recipe.
 
@@ -43,22 +43,16 @@ def run_experiment(experiment: Experiment | Sweep, folder: Path, *, recipe: str 
     """
     if isinstance(experiment, Sweep):
         for run in experiment.runs.values():
-            check_names(main_training(run).evaluation.attacks)
+            check_names(_attacks(run))
         return [r for name, run in experiment.runs.items() for r in run_experiment(run, folder / name, recipe=recipe)]
-    check_names(main_training(experiment).evaluation.attacks)
-    if isinstance(experiment, Around):
+    check_names(_attacks(experiment))
+    if isinstance(experiment, Runnable):
         return experiment.run(folder, recipe=recipe)
     return [run_training(experiment, folder, recipe=recipe)]
 
 
-def main_training(experiment: Experiment) -> Training:
-    """Return the training run that an experiment is, or is around.
-
-    Example:
-        >>> main_training(Training(seed=3)).seed
-        3
-    """
-    return experiment.training if isinstance(experiment, Around) else experiment
+def _attacks(experiment: Experiment) -> tuple[str, ...]:
+    return experiment.attacks if isinstance(experiment, Runnable) else experiment.evaluation.attacks
 
 
 def with_engine(experiment: Experiment | Sweep, **changes: object) -> Experiment | Sweep:
@@ -70,8 +64,8 @@ def with_engine(experiment: Experiment | Sweep, **changes: object) -> Experiment
     """
     if isinstance(experiment, Sweep):
         return replace(experiment, runs={name: with_engine(run, **changes) for name, run in experiment.runs.items()})
-    if isinstance(experiment, Around):
-        return experiment.with_trainings(lambda run: replace(run, engine=replace(run.engine, **changes)))
+    if isinstance(experiment, Runnable):
+        return experiment.with_engine(**changes)
     return replace(experiment, engine=replace(experiment.engine, **changes))  # pyright: ignore[reportArgumentType]
 
 
@@ -82,7 +76,7 @@ def over_seeds(run: Experiment, seeds: Sequence[int]) -> Sweep:
         >>> list(over_seeds(Training(), (0, 3)).runs)
         ['seed0', 'seed3']
     """
-    alone = run.beside() if isinstance(run, Around) else run
+    alone = run.beside() if isinstance(run, Runnable) else run
     return Sweep(title=run.title, runs={f"seed{seed}": with_seed(alone, seed) for seed in seeds})
 
 
@@ -93,4 +87,4 @@ def with_seed(run: Experiment, seed: int) -> Experiment:
         >>> with_seed(Training(), 3).seed
         3
     """
-    return run.with_seed(seed) if isinstance(run, Around) else replace(run, seed=seed)
+    return run.with_seed(seed) if isinstance(run, Runnable) else replace(run, seed=seed)

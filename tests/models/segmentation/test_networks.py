@@ -15,6 +15,7 @@ from aureole.models.segmentation import (
     SEGMENTERS,
     MCNetSegmenter,
     SDFSegmenter,
+    SegmenterConfig,
     UNetSegmenter,
     URPCSegmenter,
     VNetSegmenter,
