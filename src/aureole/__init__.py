@@ -33,6 +33,7 @@ from aureole.core.method import Batch, Method, Terms, Unlabelled
 from aureole.core.objectives import DLR, KL, CrossEntropy, Margin, Objective, SquaredDifference, Targeted
 from aureole.core.random import Streams
 from aureole.core.taps import Features, Taps
+from aureole.data.scans import ScanBatch, ScanData
 from aureole.distill import (
     AB,
     AT,
@@ -69,6 +70,7 @@ from aureole.explain import (
 )
 from aureole.metrics import Deletion, Insertion, iou_at_top, pointing_game, post_hoc
 from aureole.models import FourBlocks, UNet
+from aureole.models.segmentation import UNetSegmenter, VNetSegmenter
 from aureole.particles import RBF, FeatureRBF, Langevin, Particles, ParticleSearch
 from aureole.refine import (
     PVAR,
@@ -83,6 +85,7 @@ from aureole.refine import (
     fewest_pixels,
 )
 from aureole.robust import ADTEXP, ADTEXPAM, ALD, ALDPGD, ALDTRADES, TRADES, Madry, Natural, PGDTraining
+from aureole.segment import DTC, SVGDF, UAMT, URPC, CrossALD, MCNet, SASSNet, SoftDice, SSNet
 from aureole.semisup import (
     ALDVAT,
     ICT,
@@ -117,6 +120,7 @@ __all__ = [
     "CC",
     "CRD",
     "DLR",
+    "DTC",
     "FAB",
     "FGSM",
     "FSP",
@@ -140,8 +144,11 @@ __all__ = [
     "RKD",
     "SP",
     "SSKD",
+    "SVGDF",
     "TALD",
     "TRADES",
+    "UAMT",
+    "URPC",
     "VAT",
     "VID",
     "ALDMixup",
@@ -155,6 +162,7 @@ __all__ = [
     "CarliniWagner",
     "Concrete",
     "CornerSearch",
+    "CrossALD",
     "CrossEntropy",
     "DeepFool",
     "Deletion",
@@ -176,6 +184,7 @@ __all__ = [
     "Langevin",
     "Linf",
     "LiveSource",
+    "MCNet",
     "Madry",
     "Margin",
     "Marginal",
@@ -196,6 +205,11 @@ __all__ = [
     "PseudoLabel",
     "RefinedAttack",
     "Refiner",
+    "SASSNet",
+    "SSNet",
+    "ScanBatch",
+    "ScanData",
+    "SoftDice",
     "SparseFool",
     "Square",
     "SquaredDifference",
@@ -210,10 +224,12 @@ __all__ = [
     "Terms",
     "Threshold",
     "UNet",
+    "UNetSegmenter",
     "Unlabelled",
     "UntrustedResult",
     "VATEntropy",
     "VATMixup",
+    "VNetSegmenter",
     "fewest_pixels",
     "iou_at_top",
     "pointing_game",
