@@ -39,11 +39,11 @@ def execute(config: Any, folder: Path, recipe: str, options: RunOptions) -> None
 def summarise(
     records: list[Any], folder: Path, title: str | None, *, as_json: bool, more: dict[str, Any] | None = None
 ) -> None:
-    """Write the page, and print the tables of methods and attacks, and of refined attacks; ``more`` joins the JSON."""
+    """Write the page, and print the tables of attacks, segmentations and refined attacks; ``more`` joins the JSON."""
     from rich.console import Console
 
     from aureole.core.schema import to_json
-    from aureole.report import refinement_tables, report, text_table
+    from aureole.report import refinement_tables, report, segmentation_table, text_table
 
     page = report(folder, title=title)
     if as_json:
@@ -53,6 +53,8 @@ def summarise(
     console = Console()
     if judged:
         console.print(text_table(judged))
+    if any(record.segmentations for record in records):
+        console.print(segmentation_table(records))
     for table in refinement_tables(records):
         console.print(table)
     for warning in dict.fromkeys(w for record in records for w in record.warnings):

@@ -169,7 +169,7 @@ def _compared(record: Record) -> Any:
 
 
 def data_name(data: DataRecord) -> str:
-    """Return the name of data, with the number of labels where only a few images have one.
+    """Return the name of data, with the number of labels, or of labelled patients, where only a few have one.
 
     Example:
         >>> from dataclasses import replace
@@ -178,6 +178,8 @@ def data_name(data: DataRecord) -> str:
         >>> data_name(data), data_name(replace(data, labelled_index=[3, 14]))
         ('digits', 'digits, 2 labels')
     """
+    if data.labelled_patients:
+        return f"{data.name}, {len(data.labelled_patients)} labelled patients"
     return f"{data.name}, {len(data.labelled_index):,} labels" if data.labelled_index else data.name
 
 

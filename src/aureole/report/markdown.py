@@ -40,6 +40,10 @@ from aureole.report.refined_rows import lines_of
 from aureole.report.refined_tables import remarks_of, tables_of
 from aureole.report.refined_words import findings
 from aureole.report.robustness import MEASURES, measured, rows_of
+from aureole.report.segmentation import findings as findings_of_clinic
+from aureole.report.segmentation import opening as opening_of_clinic
+from aureole.report.segmentation import tables_of as tables_of_clinic
+from aureole.report.segmented_rows import clinics
 
 _README = "README.md"
 _QUANTITIES = {
@@ -116,7 +120,7 @@ def _tables(records: Sequence[Record]) -> list[str]:
     if not records:
         return []
     blocks, parts = [_provenance(records), *_proxies(records)], split(records)
-    blocks += _few_labels(records) + _distillation(records) + _explanations(records)
+    blocks += _few_labels(records) + _distillation(records) + _explanations(records) + _segmentations(records)
     for part in parts:
         left = untold(part)
         apart = not left and any(record.evaluations for record in part)
@@ -163,6 +167,17 @@ def _explanations(records: Sequence[Record]) -> list[str]:
         blocks.append(f"{_escaped(name)} {_escaped(opening_of_comparison(found))}")
         blocks.append(_bullets([*findings_of_comparison(found), *remarks_on_comparison(found)]))
         for table in tables_of_comparison(found):
+            blocks += _captioned(table)
+    return blocks
+
+
+def _segmentations(records: Sequence[Record]) -> list[str]:
+    """Return what segmentations show, and their tables, one block a set of scans and labels."""
+    blocks = []
+    for clinic in clinics(records):
+        name = f"Segmentation: {clinic.heading}." if clinic.heading else "Segmentation."
+        blocks += [f"{_escaped(name)} {_escaped(opening_of_clinic(clinic))}", _bullets(findings_of_clinic(clinic))]
+        for table in tables_of_clinic(clinic):
             blocks += _captioned(table)
     return blocks
 

@@ -24,6 +24,8 @@ from aureole.report.refined_pictures import sheets
 from aureole.report.refinement import refinement
 from aureole.report.robustness import robustness
 from aureole.report.sections import colours_of
+from aureole.report.segmentation import segmentation
+from aureole.report.segmented_pictures import segmentation_sheets
 
 REPORT_NAME = "report.html"
 
@@ -71,6 +73,7 @@ def _render(folder: Path, found: Sequence[tuple[Path, Record]], title: str | Non
     before = [accuracies(records), robustness(records, colours), curves(records, colours)]
     before.insert(2, refinement(records))
     before[1:1] = [few_labels(records, colours), distillation(records, colours), explanation(records)]
+    before.insert(1, segmentation(records))
     before += [particle_counts(records, colours), diversity(records)]
     template = resources.files("aureole.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
     environment = jinja2.Environment(
@@ -88,6 +91,7 @@ def _render(folder: Path, found: Sequence[tuple[Path, Record]], title: str | Non
         galleries=galleries(found),
         sheets=sheets(found),
         explained=explanation_sheets(found),
+        segmented=segmentation_sheets(found),
         after=[part for part in [times(records, colours)] if part is not None],
         runs=[_run(path.relative_to(folder).as_posix(), record) for path, record in found],
     )

@@ -58,6 +58,8 @@ def _apart(part: Sequence[Record], parts: Sequence[Sequence[Record]]) -> str:
         if counts.count(len(data.labelled_index)) == 1:
             return text
         return f"{text}, {amount(data.num_validation)} validation and {amount(data.num_test)} test images"
+    if data.labelled_patients and len({len(other.labelled_patients) for other in others}) == len(others):
+        return f"{len(data.labelled_patients)} labelled patients"
     text = data.fingerprint[:12]
     if [other.fingerprint for other in others].count(data.fingerprint) == 1:
         return text

@@ -1,4 +1,4 @@
-"""Tables for a terminal: methods and attacks, and refined attacks."""
+"""Tables for a terminal: methods and attacks, segmentations, and refined attacks."""
 
 from __future__ import annotations
 
@@ -7,12 +7,24 @@ from typing import TYPE_CHECKING
 
 from aureole.core.records import Record
 from aureole.report.accuracies import accuracy_text
-from aureole.report.aggregate import Accuracy, Statistic, attack_names, data_name, data_of, group_runs, split
-from aureole.report.layout import DASH, number, share
+from aureole.report.aggregate import (
+    Accuracy,
+    Statistic,
+    attack_names,
+    data_name,
+    data_of,
+    group_runs,
+    split,
+    statistic,
+)
+from aureole.report.layout import DASH, number, share, spread_text
 from aureole.report.refined_rows import ALL, FEWEST, MAP, Line, Result, lines_of
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+
+_SEGMENTED = {"dice": "Dice", "jaccard": "Jaccard", "hd95": "95HD", "asd": "ASD"}
 
 
 def text_table(records: Sequence[Record]) -> Table:
@@ -49,6 +61,36 @@ def text_table(records: Sequence[Record]) -> Table:
                 lines += [] if paper is None else [f"paper {share(paper)}"]
                 cells.append("\n".join(lines))
             table.add_row(*map(Text, cells))
+    return table
+
+
+def segmentation_table(records: Sequence[Record]) -> Table:
+    """Return the figures of segmentations as a table: one row a label, means over the classes.
+
+    Args:
+        records: any records; those without segmentations add nothing.
+
+    Returns:
+        A table to print with rich: mean and sample standard deviation over seeds; distances in voxels.
+
+    Example:
+        >>> segmentation_table([]).row_count
+        0
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(caption="means over the classes and scans, of several seeds with their spread; distances in voxels")
+    for name in ("run", "data", "seeds"):
+        table.add_column(Text(name), overflow="fold", justify="right" if name == "seeds" else "left")
+    for name in (*_SEGMENTED.values(), "empty masks"):
+        table.add_column(Text(name), justify="right")
+    for part in split([record for record in records if record.segmentations]):
+        for group in group_runs(part):
+            rows = [record.segmentations[-1] for record in group.records]
+            cells = [group.name, data_name(data_of(part)), str(len(set(group.seeds)))]
+            cells += [spread_text(statistic(getattr(row, name) for row in rows)) for name in _SEGMENTED]
+            table.add_row(*map(Text, [*cells, str(sum(row.num_empty_predictions for row in rows))]))
     return table
 
 
