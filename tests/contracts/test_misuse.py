@@ -55,7 +55,7 @@ CASES = {
     "au.KL('forward')": "unknown direction 'forward'",
     "au.RBF(scope='bacth')": "unknown scope 'bacth': did you mean 'batch'?",
     "au.RBF(space='pixels')": "unknown space 'pixels'",
-    "au.RBF('meidan')": "the bandwidth must be 'median', 'thesis' or a positive number; got 'meidan'",
+    "au.RBF('meidan')": "the bandwidth must be 'median', 'narrow', 'thesis' or a positive number; got 'meidan'",
     "au.Linf('0.1')": "positive finite number; got '0.1'",
     "au.Linf(None)": "positive finite number; got None",
     "au.Linf(0.1, bounds=1.0)": "bounds must be a pair (low, high), or None; got 1.0",

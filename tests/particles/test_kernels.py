@@ -109,8 +109,20 @@ def test_repulsion_pushes_two_particles_apart(bandwidth: Any) -> None:
     torch.testing.assert_close(repulsion.sum(0), torch.zeros(1, 4))
 
 
+@pytest.mark.parametrize(("rule", "value"), [("median", 1 / 3), ("narrow", 0.0019304541)])
+def test_the_kernel_at_the_median_distance(rule: Any, value: float) -> None:
+    x, x_adv = torch.zeros(1, 4), torch.rand(2, 1, 4)
+    for scale in (1.0, 100.0):  # whatever the unit
+        found = RBF(rule)(torch.zeros_like(x_adv), scale * x_adv, x)
+        torch.testing.assert_close(found.kernel, torch.tensor([value]))
+        push = 0.5 * value * -2 * math.log(value) * (x_adv[0] - x_adv[1]) / (x_adv[0] - x_adv[1]).square().sum()
+        torch.testing.assert_close(found.repulsion[0], push / scale)
+
+
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 7, 12])
-@pytest.mark.parametrize("kernel", [RBF(), RBF(0.1), RBF("thesis"), RBF(scope="batch"), FeatureRBF(nn.Tanh())])
+@pytest.mark.parametrize(
+    "kernel", [RBF(), RBF("narrow"), RBF(0.1), RBF("thesis"), RBF(scope="batch"), FeatureRBF(nn.Tanh())]
+)
 def test_particles_that_coincide_do_not_repel(kernel: Any, n: int) -> None:
     """Also not by rounding, which the median rule would blow up: corners of a ball are where particles meet."""
     x = torch.rand(2, 1, 6, 6)

@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from aureole.core.errors import InputError, unknown_name
 from aureole.core.model import frozen
 
-Bandwidth = Literal["median", "thesis"] | float
+Bandwidth = Literal["median", "narrow", "thesis"] | float
 Scope = Literal["image", "batch"]
 Space = Literal["perturbation", "image"]
+_NARROW = 6.25  # minus the logarithm of the kernel at the median distance
 Points = Float[Tensor, "num_particles batch *event"]
 
 
@@ -87,8 +88,10 @@ def inverse_variance(
     """Return 1 / sigma^2 of each group.
 
     ``"median"``: sigma^2 = median of the squared distances of the pairs / (2 log(n + 1)), so that the kernel of the
-    median pair is 1 / (n + 1). ``"thesis"``: sigma = 10^(1 - num_particles), with the floor of the authors' code,
-    exp(-d^2 / (1e-8 + 2 sigma^2)). A number is sigma itself.
+    median pair is 1 / (n + 1), which averages the scores of different particles. ``"narrow"``: sigma = 0.4 / sqrt(2)
+    times the median distance, so that it is exp(-6.25) = 0.002: particles repel, and each follows its own score. So
+    small a kernel's repulsion is small too: for use with ``balance``. ``"thesis"``: sigma = 10^(1 - num_particles),
+    with the floor of the authors' code, exp(-d^2 / (1e-8 + 2 sigma^2)). A number is sigma itself.
 
     Args:
         bandwidth: the rule, or sigma.
@@ -98,10 +101,11 @@ def inverse_variance(
     n = distances.shape[-1]
     if n == 1:
         return torch.ones_like(distances)
-    if bandwidth == "median":
+    if bandwidth in ("median", "narrow"):
         pairs = torch.triu_indices(n, n, offset=1, device=distances.device)
         median = distances[:, pairs[0], pairs[1]].median(-1).values
-        return (2 * math.log(n + 1) / median.clamp_min(1e-20))[:, None, None]
+        exponent = math.log(n + 1) if bandwidth == "median" else _NARROW
+        return (2 * exponent / median.clamp_min(1e-20))[:, None, None]
     width = 1e-8 + 2 * 10.0 ** (2 - 2 * num_particles) if bandwidth == "thesis" else 2 * float(bandwidth) ** 2
     return distances.new_full((1, 1, 1), 2 / width).expand(len(distances), 1, 1)
 
@@ -141,8 +145,8 @@ def _interact(off: Tensor, score: Tensor, scope: Scope, batch: int) -> tuple[Ten
 def _check(bandwidth: Bandwidth, scope: Scope) -> None:
     if scope not in get_args(Scope):
         raise unknown_name("scope", str(scope), get_args(Scope))
-    if isinstance(bandwidth, str) and bandwidth not in ("median", "thesis"):
-        raise InputError(f"the bandwidth must be 'median', 'thesis' or a positive number; got {bandwidth!r}")
+    if isinstance(bandwidth, str) and bandwidth not in ("median", "narrow", "thesis"):
+        raise InputError(f"the bandwidth must be 'median', 'narrow', 'thesis' or a positive number; got {bandwidth!r}")
     if not isinstance(bandwidth, str) and not 0 < bandwidth < math.inf:
         raise InputError(f"the bandwidth must be positive; got {bandwidth} (kernel=None gives independent restarts)")
 
@@ -152,8 +156,8 @@ class RBF(Kernel):
     """Gaussian kernel on pixels.
 
     Args:
-        bandwidth: ``"median"`` (see :func:`inverse_variance`), ``"thesis"`` (10^(1 - num_particles), which for images
-            is so narrow that nothing repels), or sigma itself.
+        bandwidth: ``"median"`` or ``"narrow"`` (see :func:`inverse_variance`), ``"thesis"`` (10^(1 - num_particles),
+            which for images is so narrow that nothing repels), or sigma itself.
         scope: ``"image"`` lets the particles of one image meet; ``"batch"`` those of all images, as the authors' code
             does.
         space: ``"perturbation"`` measures x_adv - x, ``"image"`` x_adv; they differ in the scope ``"batch"`` alone.

@@ -15,6 +15,8 @@ CLASS_COLOURS = (
     (1.0, 0.62, 0.1), (0.25, 0.75, 1.0), (1.0, 0.35, 0.75), (0.3, 0.9, 0.45), (1.0, 0.95, 0.35), (1.0, 0.35, 0.25),
     (0.65, 0.55, 1.0), (0.75, 0.85, 0.85),
 )  # fmt: skip
+#: What people call them.
+COLOUR_NAMES = ("orange", "blue", "pink", "green", "yellow", "red", "violet", "grey")
 _MOST_SLICES = 3
 _SIDE, _GAP, _MARGIN, _HEAD, _FOOT, _NARROWEST = 288, 8, 12, 66, 28, 480
 _INK, _MUTED = (0.95, 0.95, 0.95), (0.68, 0.68, 0.68)

@@ -62,7 +62,7 @@ def tables_of(clinic: Clinic) -> list[Table]:
 def _table(clinic: Clinic, class_name: str, caption: str, *, folded: bool) -> Table:
     best = {figure: _best(clinic, figure, class_name) for figure in FIGURES}
     head = ["method", "seeds", *(name for name, _ in FIGURES.values())]
-    head += ["empty masks", "s"] if class_name == MEAN else []
+    head += ["empty masks", "seconds"] if class_name == MEAN else []
     rows = []
     for masks in clinic.masks:
         cells = [Cell(text=masks.name), Cell(text=str(len(set(masks.group.seeds))))]

@@ -12,11 +12,11 @@ from aureole.core.records import Record
 from aureole.report.drawing import fitted, inline, png
 from aureole.report.pictures import Picture
 from aureole.report.refined_pictures import Sheet, Shown
-from aureole.report.scan_pictures import class_colour, contoured
+from aureole.report.scan_pictures import COLOUR_NAMES, class_colour, contoured
 from aureole.report.segmented_rows import Clinic, Masks, clinics
 
 MASKS_NAME = "masks.npz"
-_MOST_SHEETS, _MOST_IMAGES, _SIDE = 8, 4, 160
+_MOST_SHEETS, _MOST_IMAGES, _SIDE = 8, 4, 224
 _NEEDED = ("images", "truth", "prediction", "scans", "slices", "class_names")
 _LIGHT = (0.45, -0.45, 0.77)  # from where a surface is lit
 
@@ -98,7 +98,7 @@ def _sheet(clinic: Clinic, columns: dict[str, dict[str, Any]], trouble: Sequence
         return Sheet(title=title, note=f"There are no pictures.{left_out}")
     first = next(iter(columns.values()))
     names = [str(name) for name in first["class_names"]][1:]
-    colours = ", ".join(f"{name} in {_hex(class_colour(place + 1))}" for place, name in enumerate(names))
+    colours = ", ".join(f"{name} {COLOUR_NAMES[place % len(COLOUR_NAMES)]}" for place, name in enumerate(names))
     rows = [_row(columns, first, i) for i in range(min(len(first["images"]), _MOST_IMAGES))]
     note = f"Middle slices of test scans with the contour of each class: {colours}. Below a mask the Dice score of this"
     return Sheet(
@@ -144,10 +144,6 @@ def _dice_words(found: Any, truth: Any) -> str:
         for c in np.union1d(found[found > 0], truth[truth > 0])
     ]
     return f"Dice {np.mean(scores):.2f}" if scores else "empty, as the truth"
-
-
-def _hex(colour: Sequence[float]) -> str:
-    return "#" + "".join(f"{round(255 * value):02x}" for value in colour)
 
 
 def _surfaces(clinic: Clinic, columns: dict[str, dict[str, Any]]) -> Sheet:

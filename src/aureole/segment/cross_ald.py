@@ -25,7 +25,7 @@ from aureole.segment.dice import SoftDice
 from aureole.segment.network import BOTTLENECK, outputs_of
 from aureole.segment.vat import VAT
 
-_PARTICLES = replace(VAT.search, num_particles=2, kernel=RBF())
+_PARTICLES = replace(VAT.search, num_particles=2, kernel=RBF("narrow"))
 
 
 @dataclass(frozen=True, kw_only=True)
