@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from aureole.core.errors import InputError
@@ -27,3 +28,25 @@ def positional(arguments: Sequence[str], what: str, command: str, options: Any) 
     if not arguments or arguments[0].startswith("-"):
         raise InputError(f"'aureole {command}' needs {what} first: aureole {command} {what.upper()} [--field value]")
     return arguments[0], list(arguments[1:])
+
+
+def watched(paths: Sequence[Path], what: str, *, shown: bool) -> Iterator[Path]:
+    """Yield files; after 5 seconds a bar says how many are done, and how long the others will take."""
+    import time
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"))
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown)
+    task, start, started = bar.add_task(what, total=len(paths)), time.monotonic(), False
+    try:
+        for done, path in enumerate(paths):
+            if not started and time.monotonic() - start > 5:
+                bar.start()
+                started = True
+            bar.update(task, completed=done)
+            yield path
+    finally:
+        if started:
+            bar.stop()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aureole.cli.common import complain, say
+from aureole.cli.common import complain, say, watched
 from aureole.core.errors import InputError
 from aureole.options import parse
 
@@ -137,9 +137,12 @@ def _explained(
     explainer: Explainer, pictures: dict[Path, str], output: Path, options: ExplainOptions
 ) -> tuple[list[_Result], dict[Path, str]]:
     """Write the PNGs of each picture; what cannot be explained is said at once, and returned with the reason."""
+    from aureole.core.records import replace_bytes
+    from aureole.report.explained_page import entry
+
     results: list[_Result] = []
     failed: dict[Path, str] = {}
-    for path in _watched(list(pictures), shown=not (options.json or options.quiet)):
+    for path in watched(list(pictures), "pictures", shown=not (options.json or options.quiet)):
         try:
             picture = explainer.explain(path, options.patches)
         except InputError as error:
@@ -149,9 +152,7 @@ def _explained(
         drawings = picture.drawings()
         files = {kind: output / f"{pictures[path]}-{kind}.png" for kind in drawings}
         for kind, content in drawings.items():
-            _replace(files[kind], content)
-        from aureole.report.explained_page import entry
-
+            replace_bytes(files[kind], content)
         shown = entry(picture, drawings, explainer.class_names)
         results.append(_Result(entry=shown, values=_values(path, picture, files, explainer)))
     return results, failed
@@ -175,44 +176,6 @@ def _values(path: Path, picture: ExplainedPicture, files: dict[str, Path], expla
         "prepared": picture.prepared,
         "files": {kind: str(file) for kind, file in files.items()},
     }
-
-
-def _watched(paths: Sequence[Path], *, shown: bool) -> Iterator[Path]:
-    """Yield the pictures; after 5 seconds a bar says how many are done."""
-    import time
-
-    from rich.console import Console
-    from rich.progress import Progress
-
-    bar = Progress(console=Console(stderr=True), transient=True, disable=not shown)
-    task, start, started = bar.add_task("pictures", total=len(paths)), time.monotonic(), False
-    try:
-        for done, path in enumerate(paths):
-            if not started and time.monotonic() - start > 5:
-                bar.start()
-                started = True
-            bar.update(task, completed=done)
-            yield path
-    finally:
-        if started:
-            bar.stop()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file in one step."""
-    import os
-
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise InputError(f"cannot write {path}: {reason}; give --output another folder") from error
 
 
 def _write_page(

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from aureole.cli.common import complain, say
-from aureole.cli.segment_files import GENERATOR, VOLUMES, check_output, find_scans, replace_bytes, watched
+from aureole.cli.common import complain, say, watched
+from aureole.cli.segment_files import GENERATOR, VOLUMES, check_output, find_scans
 from aureole.core.errors import InputError
 from aureole.options import parse
 
@@ -104,7 +104,7 @@ def _segment_all(
     failed: dict[Path, str],
 ) -> None:
     """Segment each scan; what cannot be segmented is said at once, and kept with the reason."""
-    for path in watched(list(scans), shown=not (options.json or options.quiet)):
+    for path in watched(list(scans), "scans", shown=not (options.json or options.quiet)):
         try:
             found = _segmented(run, path, options)
         except InputError as error:
@@ -130,6 +130,7 @@ def _segmented(run: SegmentRun, path: Path, options: SegmentOptions) -> Segmente
 def _written(run: SegmentRun, found: SegmentedScan, name: str, output: Path) -> dict[str, Any]:
     """Write mask and picture of a scan, and return what is to be said about it."""
     from aureole.cli.segment_run import is_nifti
+    from aureole.core.records import replace_bytes
     from aureole.data.scans.write_scan import write_mask
 
     mask, preview = output / f"{name}_mask.nii.gz", output / f"{name}_preview.png"

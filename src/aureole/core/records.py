@@ -138,7 +138,7 @@ class Record:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old or the new content, never a part.
+    """Write a text file as :func:`replace_bytes` does.
 
     Args:
         path: the file; its folder is made when it does not exist.
@@ -147,11 +147,24 @@ def replace_text(path: Path, text: str) -> None:
     Raises:
         InputError: the folder cannot be written.
     """
+    replace_bytes(path, text.encode("utf-8"))
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old or the new content, never a part.
+
+    Args:
+        path: the file; its folder is made when it does not exist.
+        content: the whole content.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
+            temporary.write_bytes(content)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from aureole.core.errors import unknown_name
@@ -12,6 +13,8 @@ from aureole.segment.network import EMBEDDING
 from aureole.training.segmentation.diversity import ScanDiversity
 from aureole.training.sweep import Experiment, Sweep
 
+#: Labelled patients where the thesis has the fewest.
+FEWEST: dict[Setting, int] = {"acdc": 3, "la": 4}
 #: Tables 6.1 and 6.2: Dice and Jaccard in percent, 95HD and ASD in voxels, by setting, labelled patients and method.
 #: Rows of the second table are told apart by their complexity, and by SS-Net's own table where the text has lost them.
 COMPARED: dict[tuple[Setting, int], dict[str, tuple[float, float, float, float]]] = {
@@ -93,9 +96,8 @@ def _published(clinic: Clinic, name: str, num_particles: int | None) -> dict[str
     """Return what the thesis reports of a method, as fractions and voxels."""
     if clinic.scale != "paper":
         return {}
-    fewest = {"acdc": 3, "la": 4}[clinic.setting]
     found = COMPARED.get((clinic.setting, clinic.num_labelled), {}).get(name)
-    if clinic.num_labelled == fewest:
+    if clinic.num_labelled == FEWEST[clinic.setting]:
         found = ABLATION[clinic.setting].get(name, found)
         if name == "cross-ald" and num_particles is not None:
             found = PARTICLES[clinic.setting].get(num_particles)
@@ -129,85 +131,58 @@ def _sweep(
     return Sweep(title=title, runs=runs)
 
 
-def _clinics(
-    setting: Setting, scale: Scale, data: str | None, num_labelled: tuple[int, ...], steps: int | None
-) -> tuple[Clinic, ...]:
-    """Return one clinic for each number of labelled patients."""
-    return tuple(
-        Clinic(setting=setting, scale=scale, data=data, num_labelled=number, steps=steps) for number in num_labelled
-    )
-
-
-def table_6_1(
-    data: str | None = None,
-    setting: Setting = "acdc",
-    scale: Scale = "small",
+def comparison(
+    summary: str,
+    setting: Setting,
+    methods: tuple[str, ...],
+    num_labelled: tuple[int, ...] = (),
     seeds: tuple[int, ...] = (0, 1, 2),
-    methods: tuple[str, ...] = _RIVALS,
-    num_labelled: tuple[int, ...] = (3, 7),
-    steps: int | None = None,
-) -> Sweep:
-    """Cross-ALD beside six methods and the labels alone, slices of the heart.
+) -> Callable[..., Sweep]:
+    """Return the recipe of a table or a figure that compares methods.
 
     Args:
-        data: folder of the scans; without one they are drawn.
-        setting: acdc for slices of the heart, la for volumes of the left atrium.
-        scale: the paper's, or a declared cheaper one.
+        summary: its first line of help.
+        setting: kind of scans.
+        methods: what is compared.
+        num_labelled: patients with a label; () for the thesis's fewest, 3 of ACDC or 4 of LA.
         seeds: of the runs.
-        methods: names, as in the recipes segment-NAME.
-        num_labelled: patients with a label.
-        steps: of training; None takes the scale's.
     """
-    clinics = _clinics(setting, scale, data, num_labelled, steps)
-    return _sweep(f"Segmentation from few labelled scans, {setting}", clinics, methods, seeds)
+    usual, chosen = num_labelled, setting
+
+    def build(
+        data: str | None = None,
+        setting: Setting = chosen,
+        scale: Scale = "small",
+        seeds: tuple[int, ...] = seeds,
+        methods: tuple[str, ...] = methods,
+        num_labelled: tuple[int, ...] = usual,
+        steps: int | None = None,
+    ) -> Sweep:
+        """Return the runs: each method with each number of labelled patients and each seed.
+
+        Args:
+            data: folder of the scans; without one they are drawn.
+            setting: acdc for slices of the heart, la for volumes of the left atrium.
+            scale: the paper's, or a declared cheaper one.
+            seeds: of the runs.
+            methods: names, as in the recipes segment-NAME.
+            num_labelled: patients with a label; none given takes the thesis's.
+            steps: of training; None takes the scale's.
+        """
+        counts = num_labelled or (FEWEST[setting],)
+        clinics = tuple(
+            Clinic(setting=setting, scale=scale, data=data, num_labelled=count, steps=steps) for count in counts
+        )
+        return _sweep(f"Segmentation from few labelled scans, {setting}", clinics, methods, seeds)
+
+    build.__doc__ = f"{summary}\n{(build.__doc__ or '').partition(chr(10))[2]}"
+    return build
 
 
-def table_6_2(
-    data: str | None = None,
-    setting: Setting = "la",
-    scale: Scale = "small",
-    seeds: tuple[int, ...] = (0, 1, 2),
-    methods: tuple[str, ...] = _RIVALS,
-    num_labelled: tuple[int, ...] = (4, 8),
-    steps: int | None = None,
-) -> Sweep:
-    """Cross-ALD beside six methods and the labels alone, volumes of the left atrium.
-
-    Args:
-        data: folder of the scans; without one they are drawn.
-        setting: acdc for slices of the heart, la for volumes of the left atrium.
-        scale: the paper's, or a declared cheaper one.
-        seeds: of the runs.
-        methods: names, as in the recipes segment-NAME.
-        num_labelled: patients with a label.
-        steps: of training; None takes the scale's.
-    """
-    return table_6_1(data, setting, scale, seeds, methods, num_labelled, steps)
-
-
-def table_6_3(
-    data: str | None = None,
-    setting: Setting = "acdc",
-    scale: Scale = "small",
-    seeds: tuple[int, ...] = (0, 1, 2),
-    methods: tuple[str, ...] = _RUNGS,
-    num_labelled: int | None = None,
-    steps: int | None = None,
-) -> Sweep:
-    """The rungs from the labels alone to Cross-ALD.
-
-    Args:
-        data: folder of the scans; without one they are drawn.
-        setting: acdc for slices of the heart, la for volumes of the left atrium.
-        scale: the paper's, or a declared cheaper one.
-        seeds: of the runs.
-        methods: names, as in the recipes segment-NAME.
-        num_labelled: patients with a label; None takes the thesis's fewest, 3 or 4.
-        steps: of training; None takes the scale's.
-    """
-    fewest = num_labelled or {"acdc": 3, "la": 4}[setting]
-    clinics = _clinics(setting, scale, data, (fewest,), steps)
-    return _sweep(f"From labels alone to Cross-ALD, {setting}", clinics, methods, seeds)
+table_6_1 = comparison("Cross-ALD beside six methods and the labels alone, the heart.", "acdc", _RIVALS, (3, 7))
+table_6_2 = comparison("Cross-ALD beside six methods and the labels alone, the left atrium.", "la", _RIVALS, (4, 8))
+table_6_3 = comparison("The rungs from the labels alone to Cross-ALD.", "acdc", _RUNGS)
+figure_6_3 = comparison("Pictures: masks of several methods beside the truth.", "acdc", _DRAWN, seeds=(0,))
 
 
 def table_6_4(
@@ -230,9 +205,9 @@ def table_6_4(
         num_labelled: patients with a label; None takes the thesis's fewest, 3 or 4.
         steps: of training; None takes the scale's.
     """
-    fewest = num_labelled or {"acdc": 3, "la": 4}[setting]
-    clinics = _clinics(setting, scale, data, (fewest,), steps)
-    return _sweep(f"Number of particles, {setting}", clinics, ("cross-ald",), seeds, particles)
+    labelled = num_labelled or FEWEST[setting]
+    clinic = Clinic(setting=setting, scale=scale, data=data, num_labelled=labelled, steps=steps)
+    return _sweep(f"Number of particles, {setting}", (clinic,), ("cross-ald",), seeds, particles)
 
 
 def figure_6_2(
@@ -255,8 +230,8 @@ def figure_6_2(
         num_labelled: patients with a label; None takes the thesis's fewest, 3 or 4.
         steps: of training; None takes the scale's.
     """
-    fewest = num_labelled or {"acdc": 3, "la": 4}[setting]
-    clinic = Clinic(setting=setting, scale=scale, data=data, num_labelled=fewest, steps=steps)
+    labelled = num_labelled or FEWEST[setting]
+    clinic = Clinic(setting=setting, scale=scale, data=data, num_labelled=labelled, steps=steps)
     methods: dict[str, VAT] = {}
     for name in ("vat", "svgd", "svgdf"):
         method = clinic.method(name)
@@ -273,24 +248,3 @@ def figure_6_2(
         proxy_reason=clinic.reason,
     )
     return Sweep(title=f"Diversity of particles, {setting}", runs={"study": study})
-
-
-def figure_6_3(
-    data: str | None = None,
-    setting: Setting = "acdc",
-    scale: Scale = "small",
-    methods: tuple[str, ...] = _DRAWN,
-    num_labelled: int | None = None,
-    steps: int | None = None,
-) -> Sweep:
-    """Pictures: masks of several methods beside the truth.
-
-    Args:
-        data: folder of the scans; without one they are drawn.
-        setting: acdc for slices of the heart, la for volumes of the left atrium.
-        scale: the paper's, or a declared cheaper one.
-        methods: names, as in the recipes segment-NAME.
-        num_labelled: patients with a label; None takes the thesis's fewest, 3 or 4.
-        steps: of training; None takes the scale's.
-    """
-    return table_6_3(data, setting, scale, (0,), methods, num_labelled, steps)
