@@ -15,8 +15,9 @@ from aureole.core.records import SegmentationRow, write_record
 from aureole.report import report, segmentation_table
 from aureole.report.segmentation import findings, opening, segmentation, tables_of
 from aureole.report.segmented_boxes import draw_boxes, quartiles
-from aureole.report.segmented_pictures import read_masks, segmentation_sheets, surface
+from aureole.report.segmented_pictures import read_masks, segmentation_sheets
 from aureole.report.segmented_rows import clinics
+from aureole.report.segmented_surfaces import surface
 
 SCANS = replace(DATA, name="hearts", labelled_patients=["a", "b"])
 
@@ -60,8 +61,8 @@ def test_the_table_has_means_spreads_and_empty_masks(records: list[Any]) -> None
 def test_what_one_method_has_over_another(records: list[Any]) -> None:
     (clinic,) = clinics(records)
     said = findings(clinic)
-    assert "Cross-ALD less SS-Net: +12.50 ± 3.54 points of Dice; higher with 2 of 2 seeds." in said
-    assert "SS-Net less Supervised: +10.00 ± 14.14 points of Dice; higher with 1 of 2 seeds." in said
+    assert "Cross-ALD less SS-Net: +12.50 ± 3.54 points of Dice; higher in 2 of 2 seeds." in said
+    assert "SS-Net less Supervised: +10.00 ± 14.14 points of Dice; higher in 1 of 2 seeds." in said
     assert "on 2 test scans, from 2 labelled patients: Cross-ALD" in opening(clinic)
 
 
@@ -112,7 +113,7 @@ def test_masks_of_all_methods_beside_the_truth(tmp_path: Path) -> None:
     found = [save(tmp_path / name, name, volume=True) for name in ("SS-Net", "Cross-ALD")]
     masks, surfaces = segmentation_sheets(found)
     assert masks.head == ("image", "truth", "SS-Net", "Cross-ALD")
-    assert [shown.words for shown in masks.rows[0]] == ["x, slice 4", "", "Dice 0.50", "Dice 1.00"]
+    assert [shown.words for shown in masks.rows[0]] == ["x, slice 5", "", "Dice 0.50", "Dice 1.00"]
     assert masks.rows[0][2].picture.source != masks.rows[0][3].picture.source
     assert "RV orange" in masks.note
     assert surfaces.head == ("truth", "SS-Net", "Cross-ALD")
@@ -131,8 +132,8 @@ def test_files_that_cannot_be_read_are_said(tmp_path: Path) -> None:
     assert "Left out: Cross-ALD: masks.npz is not a complete npz file" in sheet.note
     (none,) = segmentation_sheets([bad])
     assert none.note.startswith("There are no pictures.")
-    other = save(tmp_path / "c", "VAT", scans=np.array(["x", "z"]))
-    assert "VAT: its slices are others" in segmentation_sheets([good, other])[0].note
+    other = save(tmp_path / "c", "Cross-ALD", scans=np.array(["x", "z"]))
+    assert "Cross-ALD: its slices are others" in segmentation_sheets([good, other])[0].note
     np.savez(tmp_path / "short.npz", images=np.zeros((1, 2, 2)))
     with pytest.raises(InputError, match="has no array 'truth'"):
         read_masks(tmp_path / "short.npz")
@@ -141,7 +142,7 @@ def test_files_that_cannot_be_read_are_said(tmp_path: Path) -> None:
 def test_a_surface_is_lit_by_its_slope() -> None:
     ball = np.sum((np.indices((21, 21, 21)) - 10) ** 2, axis=0) <= 64
     drawn = surface(ball, 0)
-    assert drawn.shape == (210, 210, 3)
+    assert drawn.shape == (224, 224, 3)
     assert np.allclose(drawn[0, 0], 0.96)
     inside = drawn[60:150, 60:150, 0]
     assert inside.max() - inside.min() > 0.2

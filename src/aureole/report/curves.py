@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from aureole.core.records import Record
@@ -37,6 +38,7 @@ def _curves_block(records: list[Record], heading: str, colours: dict[str, int]) 
         return None
     places = {group.name: Style(colour=place) for place, group in enumerate(groups)}
     styles = group_styles(groups, colours) if colours else places
+    styles = {name: replace(s, dash=s.dash + s.colour // figures.NUM_COLOURS) for name, s in styles.items()}
     panels, tables = [], []
     for key in sorted(keys, key=lambda key: (not key.startswith("validation"), not key.startswith("train"))):
         drawn = {group.name: curve for group in groups if (curve := group.curve(key))}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from aureole.core.errors import InputError
 from aureole.core.records import Record
+from aureole.report.arrays import read_arrays
 from aureole.report.drawing import (
     MASK_COLOUR,
     TOP_COLOUR,
@@ -119,16 +119,7 @@ def read_maps(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file cannot be read, or an array is missing or has another shape.
     """
-    import numpy as np
-
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path.name} is not a complete npz file without objects: repeat the run") from error
-    missing = [name for name in ("x", "maps", "index", "attributions", *_CLASSES) if name not in arrays]
-    if missing:
-        raise InputError(f"{path.name} has no array {missing[0]!r}: repeat the run")
+    arrays = read_arrays(path, ("x", "maps", "index", "attributions", *_CLASSES))
     shape = arrays["x"].shape
     if len(shape) != 4 or 0 in shape:
         raise InputError(f"{path.name}: x must have the shape (images, channels, height, width); got {shape}")

@@ -42,6 +42,7 @@ from aureole.report.refined_words import findings
 from aureole.report.robustness import MEASURES, measured, rows_of
 from aureole.report.segmentation import findings as findings_of_clinic
 from aureole.report.segmentation import opening as opening_of_clinic
+from aureole.report.segmentation import remarks as remarks_on_clinic
 from aureole.report.segmentation import tables_of as tables_of_clinic
 from aureole.report.segmented_rows import clinics
 
@@ -176,7 +177,10 @@ def _segmentations(records: Sequence[Record]) -> list[str]:
     blocks = []
     for clinic in clinics(records):
         name = f"Segmentation: {clinic.heading}." if clinic.heading else "Segmentation."
-        blocks += [f"{_escaped(name)} {_escaped(opening_of_clinic(clinic))}", _bullets(findings_of_clinic(clinic))]
+        blocks += [
+            f"{_escaped(name)} {_escaped(opening_of_clinic(clinic))}",
+            _bullets([*findings_of_clinic(clinic), *remarks_on_clinic(clinic)]),
+        ]
         for table in tables_of_clinic(clinic):
             blocks += _captioned(table)
     return blocks

@@ -73,7 +73,7 @@ def _render(folder: Path, found: Sequence[tuple[Path, Record]], title: str | Non
     before = [accuracies(records), robustness(records, colours), curves(records, colours)]
     before.insert(2, refinement(records))
     before[1:1] = [few_labels(records, colours), distillation(records, colours), explanation(records)]
-    before.insert(1, segmentation(records))
+    before.insert(1, segmentation(records, colours))
     before += [particle_counts(records, colours), diversity(records)]
     template = resources.files("aureole.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
     environment = jinja2.Environment(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from aureole.core.errors import InputError
 from aureole.core.records import Record
 from aureole.report.aggregate import data_of, split
+from aureole.report.arrays import read_arrays
 from aureole.report.drawing import heat
 from aureole.report.layout import listing, number
 from aureole.report.pictures import Picture, address, diverging, picture
@@ -44,12 +46,14 @@ class Sheet:
         note: how the colours are made; or why there are no pictures.
         head: names of the columns.
         rows: one an image, one picture a column.
+        legend: (coloured box, what it marks) pairs.
     """
 
     title: str
     note: str
     head: Sequence[str] = _HEAD
     rows: Sequence[Sequence[Shown]] = ()
+    legend: Sequence[tuple[Markup, str]] = ()
 
 
 def sheets(found: Sequence[tuple[Path, Record]]) -> list[Sheet]:
@@ -92,11 +96,7 @@ def read_pairs(path: Path) -> dict[str, Any]:
     """
     import numpy as np
 
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path.name} is not a complete npz file without objects: repeat the run") from error
+    arrays = read_arrays(path)
     arrays["compared"] = np.ravel(arrays.get("compared", []))
     others = arrays["compared"].shape
     missing = [name for name in (*_IMAGES, *_CLASSES, "map", *_COMPARED * any(others)) if name not in arrays]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
@@ -11,11 +12,12 @@ from markupsafe import Markup, escape
 from aureole.report import figures
 from aureole.report.layout import Style, number
 
-_LEFT, _RIGHT, _ROW, _TOP, _BOTTOM, _WIDTH = 8.0, 10.0, 26.0, 6.0, 34.0, 400.0
+_RIGHT, _ROW, _TOP, _BOTTOM, _WIDTH = 10.0, 24.0, 6.0, 34.0, 400.0
+_LETTER, _MOST_LETTERS = 5.9, 26
 
 
 def draw_boxes(values: Mapping[str, Sequence[float]], styles: Mapping[str, Style], *, label: str) -> Markup:
-    """Draw boxes one below the other: quartiles, median, least and greatest value.
+    """Draw boxes one below the other, each with its name: quartiles, median, least and greatest value.
 
     Args:
         values: name -> finite values, at least one each.
@@ -32,11 +34,14 @@ def draw_boxes(values: Mapping[str, Sequence[float]], styles: Mapping[str, Style
         True
     """
     ends = [found for value in values.values() for found in (min(value), max(value))]
-    low, high = min(0.0, *ends), max(ends) or 1.0
+    low, high = min(0.0, *ends), max(ends)
+    high = high if high > low else low + 1.0
     height = _TOP + _ROW * len(values) + _BOTTOM
+    names = {name: textwrap.shorten(name, _MOST_LETTERS, placeholder="...") for name in values}
+    left = 10.0 + _LETTER * max(map(len, names.values()))
 
     def x(value: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (value - low) / (high - low)
+        return left + (_WIDTH - left - _RIGHT) * (value - low) / (high - low)
 
     parts, bottom = ['<g font-size="10.5">'], height - _BOTTOM
     for tick in _ticks(low, high):
@@ -45,8 +50,14 @@ def draw_boxes(values: Mapping[str, Sequence[float]], styles: Mapping[str, Style
             f'<text x="{x(tick):.1f}" y="{bottom + 13:g}" text-anchor="middle" fill="var(--ink)">{tick:g}</text>'
         )
     for place, (name, found) in enumerate(values.items()):
+        parts.append(
+            f'<text x="{left - 8:.1f}" y="{_TOP + _ROW * (place + 0.5) + 3.7:g}" text-anchor="end" fill="var(--ink)">'
+            f"{escape(names[name])}</text>"
+        )
         parts += _box([x(value) for value in quartiles(found)], _TOP + _ROW * place, figures.colour(styles[name]))
-    parts.append(f'<text x="{_WIDTH / 2:g}" y="{height - 4:g}" text-anchor="middle" fill="var(--muted)">{label}</text>')
+    parts.append(
+        f'<text x="{(left + _WIDTH) / 2:g}" y="{height - 4:g}" text-anchor="middle" fill="var(--muted)">{label}</text>'
+    )
     words = "; ".join(f"{name}: median {number(quartiles(found)[2])}" for name, found in values.items())
     body = "\n".join([*parts, "</g>"])
     return Markup(
