@@ -147,3 +147,16 @@ def test_a_surface_is_lit_by_its_slope() -> None:
     inside = drawn[60:150, 60:150, 0]
     assert inside.max() - inside.min() > 0.2
     assert np.allclose(surface(np.zeros((4, 5, 6), dtype=bool), 1), 0.96)
+
+
+def test_a_table_for_the_terminal(records: list[Any]) -> None:
+    import io
+
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=200)
+    console.print(segmentation_table(records))
+    (line,) = (line for line in console.file.getvalue().splitlines() if "Cross-ALD" in line)  # pyright: ignore
+    assert "0.775 \N{PLUS-MINUS SIGN} 0.035" in line
+    assert "hearts, 2 labelled patients" in line
+    assert "2 of 8" in line

@@ -15,16 +15,13 @@ from aureole.report.aggregate import (
     data_of,
     group_runs,
     split,
-    statistic,
 )
 from aureole.report.layout import DASH, number, share, spread_text
 from aureole.report.refined_rows import ALL, FEWEST, MAP, Line, Result, lines_of
+from aureole.report.segmented_rows import FIGURES, clinics
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-
-_SEGMENTED = {"dice": "Dice", "jaccard": "Jaccard", "hd95": "95HD", "asd": "ASD"}
 
 
 def text_table(records: Sequence[Record]) -> Table:
@@ -83,14 +80,15 @@ def segmentation_table(records: Sequence[Record]) -> Table:
     table = Table(caption="means over the classes and scans, of several seeds with their spread; distances in voxels")
     for name in ("run", "data", "seeds"):
         table.add_column(Text(name), overflow="fold", justify="right" if name == "seeds" else "left")
-    for name in (*_SEGMENTED.values(), "empty masks"):
+    for name in (*(name for name, _ in FIGURES.values()), "empty masks"):
         table.add_column(Text(name), justify="right")
-    for part in split([record for record in records if record.segmentations]):
-        for group in group_runs(part):
-            rows = [record.segmentations[-1] for record in group.records]
-            cells = [group.name, data_name(data_of(part)), str(len(set(group.seeds)))]
-            cells += [spread_text(statistic(getattr(row, name) for row in rows)) for name in _SEGMENTED]
-            table.add_row(*map(Text, [*cells, str(sum(row.num_empty_predictions for row in rows))]))
+    for clinic in clinics(records):
+        for masks in clinic.masks:
+            cells = [masks.name, data_name(data_of(clinic.records)), str(len(set(masks.group.seeds)))]
+            values = [masks.figure(figure) for figure in FIGURES]
+            cells += [DASH if value is None else spread_text(value) for value in values]
+            empty, total = masks.empty()
+            table.add_row(*map(Text, [*cells, f"{empty} of {total}"]))
     return table
 
 
