@@ -64,7 +64,7 @@ VALUES = {
     "--scale big": "'paper', 'small'",
     "--seeds one": "--seeds",
     "--augment flip": "'none', 'crop-flip'",
-    "--optimizer.schedule linear": "'steps', 'cosine', 'constant'",
+    "--optimizer.schedule linear": "'steps', 'iterations', 'cosine', 'constant'",
     "--optimizer.learning-rate -1": "learning_rate must be positive",
     "--optimizer.learning-rate nan": "learning_rate must be positive",
     "--optimizer.momentum 1": "momentum must lie in [0, 1)",
