@@ -2,7 +2,7 @@
 
     python benchmarks/segment.py [--quick] [--json FILE] [--threads N]
 
-A step is loss, backward and SGD on random images with random labels, 6 labelled and 6 not in 2-D, 2 and 2 in 3-D, with
+A step is loss, backward and SGD on random images with random labels, 4 labelled and 4 not in 2-D, 1 and 1 in 3-D, with
 the networks of the published sizes. Every method is run beside the supervised step, and the regularised ones beside
 SS-Net's. Labelling a scan is compared with the published loop, which runs one window after the other; both give the
 same mask, which is checked. All that is compared is run in one process, in turn and in changing order; a ratio is the
@@ -89,7 +89,7 @@ class Load:
     patch: tuple[int, ...]
     labelled: int
     num_classes: int
-    repetitions: int = 12
+    repetitions: int = 6
 
     def build(self, name: str) -> nn.Module:
         """Return the network of a method in training mode."""
@@ -217,8 +217,8 @@ def main() -> None:
         print(memory_bytes(Load(**load), name))
         return
     torch.set_num_threads(given.threads)
-    loads = [Load("unet", (128, 128), 6, 4), Load("vnet", (64, 64, 48), 1, 2, repetitions=6)]
-    scan = ((95, 71, 44), (56, 56, 40), (9, 9, 2))
+    loads = [Load("unet", (96, 96), 4, 4, repetitions=6), Load("vnet", (48, 48, 32), 1, 2, repetitions=3)]
+    scan = ((95, 71, 88), (56, 56, 80), (18, 18, 4))
     if given.quick:
         loads, scan = [Load("unet", (64, 64), 2, 4, repetitions=4)], ((40, 32, 24), (32, 32, 16), (8, 8, 8))
     rows = [summary(row) for load in loads for row in (*steps(load), *memory(load))]
