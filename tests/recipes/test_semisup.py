@@ -105,6 +105,13 @@ def test_figure_5_3_compares_restarts_and_particles_at_equal_steps() -> None:
         assert run.data.labelled_seed == run.seed
 
 
+@pytest.mark.parametrize("name", ["thesis-figure-5.3", "thesis-table-5.1", "study-few-labels"])
+def test_the_comparisons_run_for_as_many_steps_as_asked(name: str) -> None:
+    runs = trainings(name, seeds=(0,), steps=3000)
+    assert {(run.epochs, run.steps_per_epoch) for run in runs.values()} == {(10, 300)}
+    assert all("3,000 steps" in run.proxy_reason for run in runs.values())
+
+
 def test_table_5_1_has_the_mixed_forms() -> None:
     runs = trainings("thesis-table-5.1", seeds=(0,), particles=(1, 2))
     assert sorted(runs) == sorted(

@@ -23,7 +23,7 @@ from aureole.data import Data
 from aureole.models import ModelConfig
 from aureole.particles import Normal
 from aureole.training.config import SGD, Training
-from aureole.training.fit import BEST, WEIGHTS, build
+from aureole.training.fit import BEST, CONFIG, WEIGHTS, build, claim_folder
 from aureole.training.run import run_training
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "training.json"
@@ -35,6 +35,26 @@ def flat(state: dict[str, torch.Tensor]) -> torch.Tensor:
 
 def weights(folder: Path) -> torch.Tensor:
     return flat(load_file(folder / WEIGHTS))
+
+
+def test_a_folder_of_an_earlier_version_is_still_the_runs_own(tiny: Callable[..., Training], folder: Path) -> None:
+    run = tiny(seed=3)
+    claim_folder(run, folder)
+    written = json.loads((folder / CONFIG).read_text())
+    del written["keep_best"], written["evaluation"]["seed"]  # fields that an earlier version did not have
+    (folder / CONFIG).write_text(json.dumps(written))
+    claim_folder(run, folder)
+    with pytest.raises(InputError, match=r"differs in evaluation\.seed, keep_best"):
+        claim_folder(replace(run, keep_best=True, evaluation=replace(run.evaluation, seed=1)), folder)
+
+
+def test_a_folder_of_an_unknown_configuration_is_not(tiny: Callable[..., Training], folder: Path) -> None:
+    run = tiny()
+    claim_folder(run, folder)
+    written = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps(written | {"from_the_future": 1}))
+    with pytest.raises(InputError, match=r"differs in from_the_future"):
+        claim_folder(run, folder)
 
 
 @pytest.mark.parametrize("norm", [1e-3, 0.5])

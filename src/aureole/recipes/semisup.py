@@ -68,7 +68,9 @@ SUMMARIES: Mapping[str, str] = {
 }
 
 
-def few_labels(setting: Setting, scale: Scale, num_labelled: int | None, data: str | None = None) -> Training:
+def few_labels(
+    setting: Setting, scale: Scale, num_labelled: int | None, data: str | None = None, steps: int = 1000
+) -> Training:
     """Return the run of a setting of thesis section 5.5.2; recipes replace its method.
 
     Args:
@@ -76,6 +78,7 @@ def few_labels(setting: Setting, scale: Scale, num_labelled: int | None, data: s
         scale: the paper's, or a cheaper one.
         num_labelled: labelled images, equally many of each class; None takes 50, 300 or 1000.
         data: where the data is; None for the digits that ship with the library, or the name of a hub data set.
+        steps: of training at the cheaper scale, in ten epochs.
     """
     labels = num_labelled or {"digits": 50, "mnist": 300, "cifar10": 1000}[setting]
     if setting == "digits":
@@ -108,14 +111,15 @@ def few_labels(setting: Setting, scale: Scale, num_labelled: int | None, data: s
         run = replace(run, model=ModelConfig(name="conv-large", mean=mean, std=std))
     if scale == "paper":
         return run
+    per_epoch = max(1, round(steps / 10))
     return replace(
         run,
         model=replace(run.model, name="small-cnn" if photos else "lenet5"),
         optimizer=SGD(learning_rate=0.05, schedule="cosine"),
         epochs=10,
-        steps_per_epoch=100,
+        steps_per_epoch=per_epoch,
         proxy_reason=(
-            f"{'a small CNN instead of Conv-Large, ' if photos else ''}1,000 steps of 64 labelled and 64 unlabelled"
+            f"{'a small CNN instead of Conv-Large, ' if photos else ''}{10 * per_epoch:,} steps of 64 labelled and 64 unlabelled"
             f" images at a rate of 0.05 instead of {600 if photos else 400} epochs"
         ),
     )
@@ -189,6 +193,7 @@ def figure_5_3(
     seeds: tuple[int, ...] = (0, 1, 2),
     particles: tuple[int, ...] = (1, 2, 4, 8),
     num_labelled: tuple[int, ...] = (),
+    steps: int = 1000,
 ) -> Sweep:
     """Accuracy from few labels against the number of particles: VAT with restarts beside ALD.
 
@@ -199,10 +204,11 @@ def figure_5_3(
         seeds: of the runs and of the choice of labels.
         particles: numbers of particles; the thesis also has 24.
         num_labelled: numbers of labels; by default those of the thesis, 300 and 500, or 1000 and 4000.
+        steps: of training at the cheaper scale, in ten epochs.
     """
     runs: dict[str, Experiment] = {}
     for labels in num_labelled or {"mnist": (300, 500), "cifar10": (1000, 4000)}[setting]:
-        run = few_labels(setting, scale, labels, data)
+        run = few_labels(setting, scale, labels, data, steps)
         runs |= _comparison(("vat", "ald"), run, particles, seeds, suffix=f"-{labels}")
     return Sweep(title=f"Learning from few labels, {setting}", runs=runs)
 
@@ -213,6 +219,7 @@ def table_5_1(
     scale: Scale = "small",
     seeds: tuple[int, ...] = (0, 1, 2),
     particles: tuple[int, ...] = (1, 2, 4, 8),
+    steps: int = 1000,
 ) -> Sweep:
     """VAT and ALD, each with and without Mixup, against the number of particles (CIFAR10-4000 in the thesis).
 
@@ -222,8 +229,9 @@ def table_5_1(
         scale: the paper's, or a declared cheaper one.
         seeds: of the runs and of the choice of labels.
         particles: numbers of particles.
+        steps: of training at the cheaper scale, in ten epochs.
     """
-    run = few_labels(setting, scale, 4000 if setting == "cifar10" else 500, data)
+    run = few_labels(setting, scale, 4000 if setting == "cifar10" else 500, data, steps)
     runs = _comparison(("vat", "ald", "vat-mixup", "ald-mixup"), run, particles, seeds)
     return Sweep(title=f"Mixup of particles, {setting}", runs=runs)
 
@@ -236,6 +244,7 @@ def few_labels_study(
     methods: tuple[str, ...] = tuple(METHODS)[1:],
     particles: int = 4,
     num_labelled: int | None = None,
+    steps: int = 1000,
 ) -> Sweep:
     """Every method from the same few labels, in as many steps, beside training on the labels alone.
 
@@ -247,11 +256,12 @@ def few_labels_study(
         methods: names, as in the recipes semisup-NAME.
         particles: of VAT, ALD and their mixed forms.
         num_labelled: labelled images, equally many of each class; None takes 50, 300 or 1000.
+        steps: of training at the cheaper scale, in ten epochs.
     """
     for name in methods:
         if name not in METHODS:
             raise unknown_name("method", name, METHODS)
-    run = few_labels(setting, scale, num_labelled, data)
+    run = few_labels(setting, scale, num_labelled, data, steps)
     suffix = f"-{run.data.num_labelled}" if isinstance(run.data, FewLabels) else ""
     names = tuple(name for name in methods if name != "supervised")
     runs = _comparison(names, run, (particles,), seeds, suffix=suffix)

@@ -41,10 +41,18 @@ def claim_folder(config: Any, folder: Path) -> None:
     if not path.exists():
         replace_text(path, json.dumps(values, indent=1) + "\n")
         return
-    before = read_values(path)
+    before = _as_now(read_values(path))
     if before != values:
         changed = ", ".join(sorted(_differences(before, values))[:4])
         raise InputError(f"{folder} holds another run (it differs in {changed}): choose another --output, or delete it")
+
+
+def _as_now(values: Any) -> Any:
+    """Return a written configuration as this version writes it: a field that is newer than the file has its default."""
+    try:
+        return _settled(to_values(from_values(values)))
+    except InputError:
+        return values  # of another version: the comparison names the difference
 
 
 def _settled(values: Any) -> Any:
