@@ -119,8 +119,8 @@ def few_labels(
         epochs=10,
         steps_per_epoch=per_epoch,
         proxy_reason=(
-            f"{'a small CNN instead of Conv-Large, ' if photos else ''}{10 * per_epoch:,} steps of 64 labelled and 64 unlabelled"
-            f" images at a rate of 0.05 instead of {600 if photos else 400} epochs"
+            f"{'a small CNN instead of Conv-Large, ' if photos else ''}{10 * per_epoch:,} steps of 64 labelled and"
+            f" 64 unlabelled images at a rate of 0.05 instead of {600 if photos else 400} epochs"
         ),
     )
 
