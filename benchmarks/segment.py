@@ -218,7 +218,7 @@ def main() -> None:
         return
     torch.set_num_threads(given.threads)
     loads = [Load("unet", (96, 96), 4, 4, repetitions=6), Load("vnet", (48, 48, 32), 1, 2, repetitions=3)]
-    scan = ((95, 71, 88), (56, 56, 80), (18, 18, 4))
+    scan = ((95, 71, 88), (48, 48, 48), (18, 18, 4))
     if given.quick:
         loads, scan = [Load("unet", (64, 64), 2, 4, repetitions=4)], ((40, 32, 24), (32, 32, 16), (8, 8, 8))
     rows = [summary(row) for load in loads for row in (*steps(load), *memory(load))]
