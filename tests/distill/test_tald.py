@@ -28,25 +28,9 @@ from aureole.particles.search import ParticleSearch
 from aureole.particles.starts import InBall
 from aureole.particles.steps import UnitL2
 
-BALL = L2(0.3, bounds=None)
-PLAIN = TALD(search=replace(TALD().search, ball=BALL))
+from .conftest import BALL, PLAIN, Count, batch, network
+
 RESTARTS = TALD(search=replace(PLAIN.search, kernel=None))
-
-
-def network(seed: int, *, norm: bool = False) -> nn.Module:
-    generator = torch.Generator().manual_seed(seed)
-    middle = nn.BatchNorm1d(6) if norm else nn.Identity()
-    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 6), middle, nn.Tanh(), nn.Linear(6, 3)).double()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    return model
-
-
-def batch(rows: Tensor | None = None, *, index: Tensor | None = None) -> Batch:
-    rows = torch.arange(8) if rows is None else rows
-    x = torch.randn(8, 1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
-    return Batch(x[rows], rows % 3, index=index, streams=Streams.of(4, rows))
 
 
 def losses(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -58,14 +42,6 @@ def losses(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 def by_hand(student: nn.Module, teacher: nn.Module, x_adv: Tensor, y: Tensor) -> Tensor:
     difference = losses(student, x_adv, y) - losses(teacher, x_adv, y).detach()
     return (difference * difference).sum() / difference.numel()
-
-
-class Count:
-    """Rows that a model has seen, and passes."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.rows: list[int] = []
-        model.register_forward_pre_hook(lambda _, inputs: self.rows.append(len(inputs[0])))
 
 
 def test_the_loss_and_its_gradient_by_hand() -> None:
@@ -195,71 +171,6 @@ def test_images_beside_their_particles() -> None:
     torch.testing.assert_close(tald(student, teacher, data), (12 * one + 8 * other) / 20, rtol=0, atol=1e-12)
 
 
-def test_reused_particles_are_kept_for_so_many_visits_and_then_found_afresh() -> None:
-    student, teacher, index = network(2), network(1), torch.tensor([5, 2, 9, 0])
-    rows = torch.arange(4)
-    tald = replace(PLAIN, reuse=2)
-    memory = tald.memory(10, batch().x)
-    seen = Count(teacher)
-    values = []
-    for visit in range(7):
-        data = replace(batch(rows, index=index), streams=Streams.of(100 + visit, rows))
-        values.append(tald(student, teacher, data, memory).item())
-    assert seen.rows == 3 * [4, 16, 16]
-    assert values[0] == values[1] == values[2] != values[3] == values[4] == values[5] != values[6]
-    first = replace(batch(rows), streams=Streams.of(100, rows))
-    assert values[0] == pytest.approx(PLAIN(student, teacher, first).item(), rel=0.02)  # half precision
-
-
-def test_each_image_has_its_own_visits() -> None:
-    student, teacher = network(2), network(1)
-    tald = replace(PLAIN, reuse=1)
-    memory = tald.memory(10, batch().x)
-    for rows, due in (([0, 1], 2), ([1, 2], 1), ([0, 1, 2, 3], 2), ([0, 1, 2, 3], 2), ([2, 3, 5], 2)):
-        seen, places = Count(teacher), torch.tensor(rows)
-        tald(student, teacher, batch(places, index=places), memory)
-        assert seen.rows[:1] == [due]
-
-
-def test_the_memory_is_stored() -> None:
-    student, teacher, index = network(2), network(1), torch.arange(8)
-    tald = replace(PLAIN, reuse=5)
-    memory, again = (tald.memory(8, batch().x) for _ in range(2))
-    assert memory is not None
-    assert again is not None
-    value = tald(student, teacher, batch(index=index), memory)
-    again.load_state_dict(memory.state_dict())
-    other = replace(batch(index=index), streams=Streams.of(77, index))
-    assert tald(student, teacher, other, again) == value
-    assert tald(student, teacher, other, tald.memory(8, batch().x)) != value
-    assert {name: b.dtype for name, b in memory.named_buffers()} == {
-        "x_adv": torch.float16,
-        "losses": torch.float32,
-        "left": torch.int16,
-    }
-    assert PLAIN.memory(None, batch().x) is None
-
-
-@pytest.mark.parametrize(
-    ("index", "size", "message"),
-    [
-        (None, 8, r"pass memory\(num_examples, x\)"),
-        (torch.arange(8), None, r"pass memory\(num_examples, x\)"),
-        (torch.arange(8), 5, "has 5 images; the batch has places from 0 to 7"),
-        (torch.arange(8) - 1, 8, "places from -1 to 6"),
-    ],
-)
-def test_reuse_without_a_place_is_refused(index: Tensor | None, size: int | None, message: str) -> None:
-    tald = replace(PLAIN, reuse=1)
-    memory = None if size is None else tald.memory(size, batch().x)
-    with pytest.raises(InputError, match=message):
-        tald(network(2), network(1), batch(index=index), memory)
-    with pytest.raises(InputError, match="pass num_examples"):
-        tald.memory(None, batch().x)
-    with pytest.raises(InputError, match="holds images of shape"):
-        tald(network(2), network(1), batch(index=torch.arange(8)), tald.memory(8, torch.rand(1, 7)))
-
-
 def test_a_shared_gradient_is_the_full_one_for_a_linear_teacher() -> None:
     teacher, data = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).double(), batch(torch.tensor([0, 1, 3, 4]))
     for objective in (Margin(), CrossEntropy()):  # along the one normal, wherever the particle is
@@ -321,6 +232,29 @@ def test_the_particles_that_fool_are_counted() -> None:
     expected = (teacher(x_adv.flatten(0, 1)).argmax(-1).view(4, 8) != teacher(data.x).argmax(-1)).float().mean(0)
     assert torch.equal(fooling_rate(teacher, x_adv, data.x), expected)
     assert 0 < expected.mean() <= 1
+
+
+# its own passes of another precision or mode are not replaced
+@pytest.mark.parametrize(("fields", "saved"), [({}, 8), ({"fraction": 0.5}, 4), ({"teacher_dtype": "bfloat16"}, 0)])
+@pytest.mark.parametrize("form", [{}, {"targeted": True}, {"shared_gradient": True}], ids=str)
+def test_logits_at_hand_save_a_pass_and_change_nothing(fields: Any, saved: int, form: Any) -> None:
+    student, teacher, data = network(2), network(1), batch()
+    tald, logits = replace(PLAIN, **fields, **form), teacher(data.x)
+    counted = Count(teacher)
+    expected, rows = tald(student, teacher, data), sum(counted.rows)
+    value = tald(student, teacher, data, teacher_logits=logits)
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+    assert 2 * rows - sum(counted.rows) == saved
+
+
+def test_a_method_hands_over_the_logits_that_it_has() -> None:
+    student, teacher, data = network(2), network(1), batch()
+    for method in (KD(), KD(kd_weight=0.0, weight=0.0)):
+        pair = replace(method, tald=replace(PLAIN, weight=0.5)).pair(student, teacher, data.x)
+        counted = Count(pair.teacher)
+        terms = replace(method, tald=replace(PLAIN, weight=0.5)).loss(student, data, pair)
+        assert counted.rows == [8, 32, 32]  # the images, the step and the particles' losses
+        torch.testing.assert_close(terms["boundary"], 0.5 * PLAIN(student, teacher, data), rtol=1e-12, atol=0)
 
 
 def test_any_method_takes_it_and_its_pair_holds_the_memory() -> None:

@@ -269,7 +269,9 @@ class Distillation(Method):
         """Return the terms at adversarial images, which take passes of their own: ``boundary`` where TALD is on."""
         if not self.tald.weight:
             return Terms()
-        return Terms(boundary=self.tald.weight * self.tald(model, pair.teacher, batch, pair.memory))
+        known = None if teacher is student else teacher.logits
+        boundary = self.tald(model, pair.teacher, batch, pair.memory, teacher_logits=known)
+        return Terms(boundary=self.tald.weight * boundary)
 
 
 def softened_kl(

@@ -36,7 +36,7 @@ from aureole.core import checks
 from aureole.core.balls import L2, Bounds
 from aureole.core.errors import InputError, unknown_name
 from aureole.core.method import Batch
-from aureole.core.model import frozen, predict, searched
+from aureole.core.model import Mode, frozen, predict, searched
 from aureole.core.objectives import KL, CrossEntropy, SquaredDifference, Targeted
 from aureole.core.random import Streams, streams_for
 from aureole.distill.particle_memory import ParticleMemory
@@ -45,9 +45,42 @@ from aureole.particles.search import ParticleSearch
 from aureole.particles.starts import Probe, Uniform
 from aureole.particles.steps import UnitL2
 
+Logits = Float[Tensor, "batch classes"]
 StudentMode = Literal["train", "batch_statistics", "eval"]
 _STREAM = 7  # of each example, for this term alone
 _CPU_ROWS = 64  # of one pass: the maps of more leave a CPU's cache, and their memory is mapped anew at every pass
+
+
+@dataclass(frozen=True)
+class _Attacked:
+    """The images of a batch that are attacked, with what the search asks about them.
+
+    Attributes:
+        x: images.
+        y: labels, or the classes that the particles are to approach.
+        streams: of random numbers, one an image.
+        clean: the teacher's logits at the images; None where they are not at hand.
+    """
+
+    x: Tensor
+    y: Tensor
+    streams: Streams
+    clean: Tensor | None = None
+
+    def select(self, rows: Tensor) -> _Attacked:
+        """Return some of the images."""
+        return _Attacked(self.x[rows], self.y[rows], self.streams.select(rows), _rows(self.clean, rows))
+
+    def clean_logits(self, teacher: nn.Module, mode: Mode = "eval") -> Tensor:
+        """Return the teacher's logits at the images, by a pass where they are not at hand."""
+        if self.clean is not None:
+            return self.clean
+        with searched(teacher, self.x, mode) as images:
+            return predict(teacher, images)
+
+
+def _rows(logits: Tensor | None, rows: Tensor | slice) -> Tensor | None:
+    return None if logits is None else logits.detach()[rows]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +213,13 @@ class TALD:
         return ParticleMemory(num_examples, self.search.num_particles, example)
 
     def __call__(
-        self, student: nn.Module, teacher: nn.Module, batch: Batch, memory: nn.Module | None = None
+        self,
+        student: nn.Module,
+        teacher: nn.Module,
+        batch: Batch,
+        memory: nn.Module | None = None,
+        *,
+        teacher_logits: Logits | None = None,
     ) -> Float[Tensor, ""]:
         """Return the mean squared difference of the losses, with its gradient to the student's parameters.
 
@@ -189,6 +228,7 @@ class TALD:
             teacher: maps images to logits; in evaluation mode here, and left as it was.
             batch: images in the bounds of the ball, and labels.
             memory: what :meth:`memory` returned; it is changed where particles are reused.
+            teacher_logits: of the images, from the teacher in evaluation mode, where they are at hand: a pass less.
 
         Raises:
             InputError: images or labels are not as described; or particles are reused, and ``memory`` or the batch's
@@ -198,15 +238,17 @@ class TALD:
         count = math.ceil(self.fraction * len(batch) - 1e-9)
         first = slice(min(count, self.max_images or count))
         streams = streams_for(batch.x, batch.streams).fork(_STREAM).select(first)
-        x, y = batch.x[first], batch.y[first].long()
+        fits = self.search.mode == "eval" and self.teacher_dtype is None  # as the search's own passes would be
+        clean = _rows(teacher_logits if fits else None, first)
+        attacked = _Attacked(batch.x[first], batch.y[first].long(), streams, clean)
         if self.reuse:
-            x_adv, wanted = self._remembered(teacher, x, y, streams, memory, batch.index)
+            x_adv, wanted = self._remembered(teacher, attacked, memory, batch.index)
         else:
-            x_adv, wanted = self._particles(teacher, x, y, streams)
-        rows, labels, wanted = x_adv.flatten(0, 1), y.repeat(len(x_adv)), wanted.flatten()
+            x_adv, wanted = self._particles(teacher, attacked)
+        rows, labels, wanted = x_adv.flatten(0, 1), attacked.y.repeat(len(x_adv)), wanted.flatten()
         if self.with_images:
             rows, labels = torch.cat([rows, batch.x]), torch.cat([labels, batch.y.long()])
-            wanted = torch.cat([wanted, self._teacher_losses(teacher, batch.x[None], batch.y.long())[0]])
+            wanted = torch.cat([wanted, self._clean_losses(teacher, batch, teacher_logits)])
         with student_in(student, self.student_mode):
             losses = F.cross_entropy(predict(student, rows), labels, reduction="none")
         return (losses - wanted).square().mean()
@@ -214,10 +256,10 @@ class TALD:
     def particles(self, teacher: nn.Module, batch: Batch) -> Float[Tensor, "num_particles batch *event"]:
         """Return the particles of all images of a batch, afresh: what the term looks at, for a picture or a count."""
         streams = streams_for(batch.x, batch.streams).fork(_STREAM)
-        return self._particles(teacher, batch.x, batch.y.long(), streams)[0]
+        return self._particles(teacher, _Attacked(batch.x, batch.y.long(), streams))[0]
 
     def _remembered(
-        self, teacher: nn.Module, x: Tensor, y: Tensor, streams: Streams, memory: object, index: Tensor | None
+        self, teacher: nn.Module, attacked: _Attacked, memory: object, index: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Return particles from the memory, after a search for those that are due."""
         if not isinstance(memory, ParticleMemory) or index is None:
@@ -225,28 +267,34 @@ class TALD:
                 "TALD(reuse=...) keeps particles by the place of an image: pass memory(num_examples, x), and"
                 " Batch(index=...)"
             )
-        index = index[: len(x)].long()
-        memory.check(index, x)
+        index = index[: len(attacked.x)].long()
+        memory.check(index, attacked.x)
         due = memory.due(index)
         if bool(due.any()):
-            found = self._particles(teacher, x[due], y[due], streams.select(due), memory.x_adv.dtype)
+            found = self._particles(teacher, attacked.select(due), memory.x_adv.dtype)
             memory.store(index[due], *found, self.reuse + 1)
-        return memory.take(index, x.dtype)
+        return memory.take(index, attacked.x.dtype)
 
     def _particles(
-        self, teacher: nn.Module, x: Tensor, y: Tensor, streams: Streams, dtype: torch.dtype | None = None
+        self, teacher: nn.Module, attacked: _Attacked, dtype: torch.dtype | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return particles, rounded to a type, and the teacher's losses there (num_particles, batch)."""
-        search, labels = _in_passes(self.search, x), y
+        x = attacked.x
+        search, aimed = _in_passes(self.search, x), attacked
         with self._autocast(x):
             if self.targeted:
                 search = replace(search, objective=Targeted(CrossEntropy()))
-                with searched(teacher, x) as images:
-                    labels = sample_targets(predict(teacher, images), streams)
+                aimed = replace(attacked, y=sample_targets(attacked.clean_logits(teacher), attacked.streams))
             look = _together if self.shared_gradient else _apart
-            x_adv = look(search, teacher, x, labels, streams)
+            x_adv = look(search, teacher, aimed)
         x_adv = x_adv if dtype is None else x_adv.to(dtype).to(x.dtype)
-        return x_adv, self._teacher_losses(teacher, x_adv, y)
+        return x_adv, self._teacher_losses(teacher, x_adv, attacked.y)
+
+    def _clean_losses(self, teacher: nn.Module, batch: Batch, logits: Tensor | None) -> Tensor:
+        """Return the teacher's losses at the images (batch,)."""
+        if logits is None:
+            return self._teacher_losses(teacher, batch.x[None], batch.y.long())[0]
+        return F.cross_entropy(logits.detach(), batch.y.long(), reduction="none")
 
     def _teacher_losses(self, teacher: nn.Module, x_adv: Tensor, y: Tensor) -> Tensor:
         rows = x_adv.flatten(0, 1)
@@ -266,15 +314,15 @@ def _in_passes(search: ParticleSearch, x: Tensor) -> ParticleSearch:
     return search
 
 
-def _apart(search: ParticleSearch, teacher: nn.Module, x: Tensor, labels: Tensor, streams: Streams) -> Tensor:
-    return search(teacher, x, labels, generator=streams).x_adv
+def _apart(search: ParticleSearch, teacher: nn.Module, attacked: _Attacked) -> Tensor:
+    return search(teacher, attacked.x, attacked.y, generator=attacked.streams, clean=attacked.clean).x_adv
 
 
-def _together(search: ParticleSearch, teacher: nn.Module, x: Tensor, labels: Tensor, streams: Streams) -> Tensor:
+def _together(search: ParticleSearch, teacher: nn.Module, attacked: _Attacked) -> Tensor:
     """Search with one gradient an image: that of the objective at its first particle."""
-    objective = search.objective
-    with searched(teacher, x, search.mode) as images:
-        clean = predict(teacher, images) if objective.needs_clean else None
+    objective, labels, streams = search.objective, attacked.y, attacked.streams
+    with searched(teacher, attacked.x, search.mode) as images:
+        clean = attacked.clean_logits(teacher, search.mode) if objective.needs_clean else None
 
         def shared(points: Tensor) -> Tensor:
             with torch.enable_grad():
