@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import aureole
+from aureole.cli.configure import configured
 from aureole.core.records import read_record, write_record
 from aureole.options import one_line
 from aureole.recipes import RECIPES
@@ -209,3 +210,26 @@ def test_a_process_prints_json_alone(fast: tuple[str, ...], tmp_path: Path) -> N
     done = _process("run", "robust-pgd", *fast, "--json", "--output", str(tmp_path / "new"))
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["records"][0]["recipe"] == "robust-pgd"
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("robust-pgd --setting cifar10", ""),
+        ("robust-pgd --setting cifar10 --data.source HERE --evaluation.num-examples 5 --label mine", ""),
+        ("robust-pgd --setting cifar10 --epochs 3 --batch-size 7", "settings of its own: batch_size, epochs"),
+        ("semisup-pi-model --setting mnist --method.weight 3", "settings of its own: method.weight"),
+        ("refine --setting mnist --epochs 3", "settings of its own: epochs"),
+        ("segment-vat --steps-per-epoch 3", "settings of its own: steps_per_epoch"),
+    ],
+)
+def test_a_run_says_which_settings_are_not_its_recipes(command: str, reason: str) -> None:
+    name, *arguments = command.split()
+    found = configured("run", name, arguments)
+    plain = configured("run", name, arguments[:2] if "--setting" in arguments else [])
+    mine, before = (getattr(run, getattr(run, "main", ""), run).proxy_reason for run in (found, plain))
+    assert mine.removeprefix(before).lstrip("; ") == reason
+    several = configured("run", name, [*arguments, "--seeds", "1", "2"])
+    assert len(several.runs) == 2
+    for run in several.runs.values():
+        assert getattr(run, getattr(run, "main", ""), run).proxy_reason == mine

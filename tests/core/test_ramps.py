@@ -37,6 +37,13 @@ def test_a_length_out_of_range_is_refused(kind: type[Linear] | type[Sigmoid], le
         kind(length)
 
 
+@pytest.mark.parametrize("ramp", [Linear(3.0), Sigmoid(0.0)])
+def test_a_ramp_asks_for_the_epoch_and_a_constant_does_not(ramp: Ramp) -> None:
+    assert Constant()(None) == 1.0
+    with pytest.raises(InputError, match=r"pass Batch\(\.\.\., epoch=epoch\), from 0"):
+        ramp(None)
+
+
 def test_a_ramp_is_a_value() -> None:
     assert hash(Sigmoid(3.0)) == hash(Sigmoid(3.0))
     assert Sigmoid(3.0) != Linear(3.0)

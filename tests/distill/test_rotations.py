@@ -113,7 +113,7 @@ def test_adversarial_terms_are_of_upright_images_and_come_after_the_warm_up(meth
     student, teacher, x, y = Net(), Net(), torch.rand(2, 1, 8, 8), torch.tensor([0, 2])
     plain, seeing = method(), Seeing()
     pair = plain.pair(student, teacher, x)
-    assert "boundary" not in seeing.loss(student, Batch(x, y), pair)
+    assert "boundary" not in seeing.loss(student, Batch(x, y, epoch=0), pair)
     assert not seen
     batch = Batch(x, y, epoch=plain.warm_up)
     terms, without = seeing.loss(student, batch, pair), plain.loss(student, batch, pair)

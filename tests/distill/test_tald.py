@@ -276,7 +276,7 @@ def test_any_method_takes_it_and_its_pair_holds_the_memory() -> None:
 
 
 def test_it_stays_out_of_a_stage_before_distillation(monkeypatch: pytest.MonkeyPatch) -> None:
-    student, teacher, data = network(2), network(1), batch()
+    student, teacher, data = network(2), network(1), replace(batch(), epoch=0)
     method = KD(tald=replace(PLAIN, weight=0.5), warm_up=1)
     pair = method.pair(student, teacher, data.x)
 

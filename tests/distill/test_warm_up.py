@@ -169,6 +169,8 @@ def test_the_stage_trains_the_body_and_the_run_is_cross_entropy(method: AB | FSP
     assert student[-1].weight.grad is None
     assert all(bool(p.grad.any()) for name, p in student.named_parameters() if not name.startswith("5"))
     assert all(p.grad is not None for p in method.own_parameters(pair))
+    with pytest.raises(InputError, match=r"begins with 30 epochs of another stage: pass Batch\(\.\.\., epoch=epoch\)"):
+        method.loss(student, Batch(x, y), pair)
     run = method.loss(student, Batch(x, y, epoch=30), pair)
     assert list(run) == ["labelled"]
     assert run.total.item() == pytest.approx(nn.functional.cross_entropy(student(x), y).item())

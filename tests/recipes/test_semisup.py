@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -14,10 +15,10 @@ from aureole.data import FewLabels
 from aureole.models import ModelConfig
 from aureole.recipes import find_recipe
 from aureole.recipes.semisup import METHODS, SUMMARIES
-from aureole.semisup import ALDVAT, VAT, Supervised
+from aureole.semisup import ALDVAT, VAT, ALDMixup, Supervised, VATMixup
 from aureole.semisup.base import SemiSupervised
-from aureole.training.config import Engine, Training
-from aureole.training.sweep import Sweep, run_experiment
+from aureole.training.config import SGD, Engine, Training
+from aureole.training.sweep import Sweep, run_experiment, with_engine
 
 
 def trainings(name: str, **given: object) -> dict[str, Training]:
@@ -47,15 +48,69 @@ def test_every_method_trains_on_the_digits(name: str, tmp_path: Path) -> None:
         assert "train/unlabelled" in record.history[0]
 
 
+def test_the_digits_are_learned_and_unlabelled_ones_help(tmp_path: Path) -> None:
+    found = {}
+    for name in ("supervised", "vat"):
+        run = with_engine(find_recipe(f"semisup-{name}").build(), progress=False, accelerator="cpu")
+        (record,) = run_experiment(run, tmp_path / name, recipe=f"semisup-{name}")
+        found[name] = record.evaluations[0].accuracy
+    assert found["supervised"] > 0.65
+    assert found["vat"] > found["supervised"] + 0.03
+
+
+@pytest.mark.parametrize("preset", ["probe", "algorithm"])
 @pytest.mark.parametrize(("setting", "epochs", "model"), [("mnist", 400, "lenet5"), ("cifar10", 600, "conv-large")])
-def test_the_thesis_scale(setting: Literal["mnist", "cifar10"], epochs: int, model: str) -> None:
+def test_the_thesis_scale(setting: Literal["mnist", "cifar10"], epochs: int, model: str, preset: str) -> None:
     """Thesis section 5.5.2."""
-    run = find_recipe("semisup-ald").build(setting, "paper")
+    run = find_recipe("semisup-ald").build(setting, "paper", preset=preset)
     assert isinstance(run, Training)
     assert (run.epochs, run.model.name, run.optimizer.learning_rate) == (epochs, model, 0.1)
     assert run.batch_size + run.unlabelled_batch_size == 128
     assert run.optimizer.schedule == "cosine"
+    assert isinstance(run.optimizer, SGD)
+    assert (run.optimizer.nesterov, run.optimizer.weight_decay) == (True, 5e-4)
     assert run.proxy_reason == ""
+    assert isinstance(run.method, ALDVAT)
+    assert run.method.search.ball.radius == (0.01 if setting == "mnist" else 1e-4)  # 5e-4 of normalised images
+    assert run.method.weight == 30
+    own = find_recipe("semisup-ald").build(setting, "paper")
+    assert isinstance(own, Training)
+    assert own.method == ALDVAT()
+    assert "instead of the thesis's" in own.proxy_reason
+
+
+@pytest.mark.parametrize(
+    ("name", "preset", "kind"),
+    [
+        ("vat", "probe", VAT.thesis),
+        ("vat", "algorithm", VAT.thesis),
+        ("vat-mixup", "probe", VATMixup.thesis),
+        ("ald", "probe", ALDVAT.probe),
+        ("ald", "algorithm", ALDVAT.algorithm),
+        ("ald-mixup", "algorithm", ALDMixup.algorithm),
+    ],
+)
+def test_presets_are_those_of_the_methods(name: str, preset: str, kind: Callable[..., VAT]) -> None:
+    run = find_recipe(f"semisup-{name}").build("mnist", "small", preset=preset)
+    assert isinstance(run, Training)
+    assert run.method == kind(0.01, METHODS[name].num_particles)
+    assert "library's own" not in run.proxy_reason
+
+
+def test_the_thesis_is_compared_with_its_own_settings_and_numbers_at_its_own_scale() -> None:
+    runs = trainings("thesis-table-5.1", scale="paper", seeds=(0,))
+    assert {run.method.num_particles for run in runs.values() if isinstance(run.method, VAT)} == {1, 2, 4, 8, 24}
+    assert runs["ald-n4-seed0"].method == ALDVAT.probe(5e-4, 4, 0.2)
+    assert runs["vat-mixup-n2-seed0"].method == VATMixup.thesis(5e-4, 2, 0.2)
+    assert runs["ald-mixup-n4-seed0"].paper == {"natural": 0.93}
+    assert runs["ald-n24-seed0"].paper == {}
+    figure = trainings("thesis-figure-5.3", scale="paper", setting="cifar10", seeds=(0,), particles=(4,))
+    assert figure["ald-n4-1000-seed0"].paper == {"natural": 0.779}
+    assert not any(run.proxy_reason for run in [*runs.values(), *figure.values()])
+    small = trainings("thesis-figure-5.3", seeds=(0,), particles=(4,))
+    assert small["ald-n4-300-seed0"].paper == {}
+    assert "library's own" in small["ald-n4-300-seed0"].proxy_reason
+    assert "library's own" not in small["supervised-300-seed0"].proxy_reason
 
 
 @pytest.mark.parametrize(("setting", "quarter"), [("digits", 3.75), ("mnist", 2.5), ("cifar10", 2.5)])

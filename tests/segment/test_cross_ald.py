@@ -37,7 +37,7 @@ def batch(seed: int = 0, *, labelled: int = 2, unlabelled: int = 3, size: tuple[
     y = torch.randint(0, 3, (labelled, *size), generator=generator)
     streams = [Streams.of(s, torch.arange(n)) for s, n in ((1, labelled), (2, unlabelled))]
     other = Unlabelled((x[labelled:],), streams=streams[1])
-    return ScanBatch(x[:labelled], y, streams=streams[0], unlabelled=other)
+    return ScanBatch(x[:labelled], y, epoch=0, streams=streams[0], unlabelled=other)
 
 
 def gradients(model: nn.Module, method: Any, given: ScanBatch, modules: nn.Module | None) -> list[Tensor]:

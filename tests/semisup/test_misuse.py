@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -32,6 +33,7 @@ from aureole.semisup import (
     VATEntropy,
     VATMixup,
 )
+from aureole.semisup.base import warn_constant
 
 METHODS = [
     VAT(),
@@ -84,6 +86,36 @@ def test_wrong_batches(method: Any, net: nn.Module, batch: Callable[..., Batch])
         _refused(method, net, of(views[0], views[1][:2]), "same images")
     _refused(method, net, replace(good, y=good.y[:2]), "one label an image")
     _refused(method, net, replace(good, y=good.y + 7), "labels must be from 0 to 2")
+
+
+@pytest.mark.parametrize("method", [Supervised(), *METHODS], ids=lambda m: m.title)
+def test_labels_are_looked_at_in_every_step_and_may_be_short(
+    method: Any, net: nn.Module, batch: Callable[..., Batch]
+) -> None:
+    good = batch(len(getattr(method, "views", ("weak",))), step=3)
+    _refused(method, net, replace(good, y=good.y + 7), "labels must be from 0 to 2")
+    parts = method.own(net, torch.rand(2, 1, 4, 4, dtype=torch.float64))
+    short = replace(good, y=good.y.int())
+    assert short.y.dtype == torch.int64
+    assert bool(method.loss(net, short, parts).total.isfinite())
+
+
+@pytest.mark.parametrize("method", [PiModel(), TemporalEnsembling(), MeanTeacher(), PseudoLabel(), ICT(), MixMatch()])
+def test_a_term_that_grows_with_the_epochs_is_not_dropped_where_nobody_counts_them(
+    method: Any, net: nn.Module, batch: Callable[..., Batch]
+) -> None:
+    _refused(method, net, replace(batch(len(method.views)), epoch=None), r"pass Batch\(\.\.\., epoch=epoch\)")
+
+
+@pytest.mark.parametrize(("epoch", "count", "told"), [(5, 20, True), (4, 20, False), (5, 15, False), (None, 20, False)])
+def test_a_model_of_one_class_is_told_after_some_epochs(epoch: int | None, count: int, told: bool) -> None:
+    logits = torch.tensor([[0.0, 3.0, 1.0]]) + 0.1 * torch.arange(count)[:, None] * torch.tensor([[1.0, 1.0, 0.0]])
+    batch = Batch(torch.rand(2, 1, 4, 4), torch.tensor([0, 1]), epoch=epoch)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_constant(logits, batch)
+        warn_constant(logits.roll(1, 0) + torch.eye(count, 3) * 9, batch)  # of two classes
+    assert ["one class for all 20" in str(warning.message) for warning in caught] == ([True] if told else [])
 
 
 @every

@@ -19,6 +19,7 @@ from aureole.particles import RBF, ParticleSearch, Probe
 from aureole.semisup import ALDVAT, VAT, ALDMixup, SteinProbe, VATEntropy, VATMixup
 from aureole.semisup.base import labelled_streams, unlabelled_streams
 from aureole.semisup.mixup import one_mixing
+from aureole.semisup.passes import BatchNorm
 
 Make = Callable[..., Batch]
 
@@ -254,18 +255,35 @@ def test_there_is_no_graph_of_second_order(net: nn.Module, batch: Make) -> None:
     assert float(terms["unlabelled"].detach()) > 0
 
 
-def test_the_search_sees_no_more_than_max_batch_images(net: nn.Module, batch: Make, x: Tensor) -> None:
-    search = replace(ALDVAT().search, mode="eval", max_batch=5)
+@pytest.mark.parametrize("batch_norm", ["clean", "labelled"])
+def test_no_pass_sees_more_than_max_batch_images(batch_norm: BatchNorm, net: nn.Module, batch: Make, x: Tensor) -> None:
+    search = replace(ALDVAT().search, mode="eval", max_batch=6)
     whole = replace(search, max_batch=None)
+    net[1].eval()  # no image sees its neighbours, so that parts are the same as the whole
+    at_once = ALDVAT(search=whole, batch_norm=batch_norm).loss(net, batch())
+    expected = torch.autograd.grad(at_once.total, list(net.parameters()))
     sizes: list[int] = []
     net.register_forward_pre_hook(lambda _m, inputs: sizes.append(len(inputs[0])))
-    bounded = ALDVAT(search=search).loss(net, batch())
-    assert [size for size in sizes if size > 6] == [4 * 10]  # the trained pass alone
-    assert max(sizes[:-3]) == 5
-    assert bool(bounded.total.isfinite())
+    bounded = ALDVAT(search=search, batch_norm=batch_norm).loss(net, batch())
+    before = len(sizes)
+    found = torch.autograd.grad(bounded.total, list(net.parameters()))
+    assert max(sizes) == 6
+    assert sum(sizes[before:]) == 4 * 10  # the trained pass, again
+    torch.testing.assert_close(dict(bounded), dict(at_once))
+    torch.testing.assert_close(found, expected)
     images = torch.cat([x, x])
     first, second = (s(net, images, generator=Streams.of(0, torch.arange(8))).x_adv for s in (search, whole))
     torch.testing.assert_close(first, second)
+
+
+def test_parts_that_are_run_again_leave_running_statistics_alone(net: nn.Module, batch: Make) -> None:
+    method = ALDVAT(search=replace(ALDVAT().search, mode="eval", max_batch=6), batch_norm="labelled")
+    other = copy.deepcopy(net)
+    method.loss(net, batch()).total.backward()
+    other(batch().x)
+    assert int(net[1].num_batches_tracked) == 1
+    torch.testing.assert_close(net[1].running_mean, other[1].running_mean)
+    torch.testing.assert_close(net[1].running_var, other[1].running_var)
 
 
 @pytest.mark.parametrize("labelled_weight", [0.0, 1.0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,29 @@ def configured(command: str, name: str, arguments: list[str]) -> Any:
         changes = {f.name: getattr(engine, f.name) for f in fields_of(engine)}
         return with_engine(base, **{k: v for k, v in changes.items() if v != getattr(Engine(), k)})
     seeds, rest = parse_known(_seeds, rest, prog=prog)
-    run = parse(type(base), rest, prog=prog, default=base, elsewhere=[*before, "seeds"])
+    run = _declared(base, parse(type(base), rest, prog=prog, default=base, elsewhere=[*before, "seeds"]))
     return over_seeds(run, seeds) if seeds else run
+
+
+def _declared(base: Any, run: Any) -> Any:
+    """Return a run whose proxy reason names the settings that the command line changed in those of its recipe.
+
+    Where the data is, how a run is judged and what it is called are no departure from a paper.
+    """
+    from aureole.core.config import to_values
+    from aureole.report.aggregate import differences
+
+    main = getattr(run, "main", None)
+    inner, before = (getattr(each, main) if main else each for each in (run, base))
+    if not hasattr(inner, "proxy_reason") or inner.proxy_reason != before.proxy_reason:
+        return run
+    plain = ("engine", "evaluation", "label", "paper", "data.source")
+    changed = sorted(name for name in differences([to_values(before), to_values(inner)]) if not name.startswith(plain))
+    if not changed:
+        return run
+    own = f"settings of its own: {', '.join(changed)}"
+    inner = replace(inner, proxy_reason="; ".join(filter(None, [inner.proxy_reason, own])))
+    return replace(run, **{main: inner}) if main else inner
 
 
 def _has_options(base: Any) -> bool:

@@ -103,6 +103,16 @@ def check_classes(y: Int[Tensor, "batch *positions"], num_classes: int) -> None:
         raise InputError(f"labels must be from 0 to {num_classes - 1}; they range from {y.min()} to {y.max()}")
 
 
+def check_batch_classes(y: Int[Tensor, " batch"], num_classes: int, step: int) -> None:
+    """Check as :func:`check_classes` does; off the CPU, where a look at values stalls, in the first step of an epoch.
+
+    Raises:
+        InputError: a label is not a class of the model.
+    """
+    if y.device.type == "cpu" or step == 0:
+        check_classes(y, num_classes)
+
+
 def check_weight(name: str, weight: float | int) -> None:
     """Check the weight of a term.
 

@@ -44,9 +44,10 @@ class Batch:
 
     Attributes:
         x: images in [0, 1], shape (batch, *event).
-        y: labels, int64, shape (batch,).
+        y: labels, shape (batch,); int32 is made int64.
         index: place of each example in its data set, int64, shape (batch,); None where nobody keeps count.
-        epoch: epoch that the batch belongs to, from 0.
+        epoch: epoch that the batch belongs to, from 0, a fraction where a loop counts steps; None where nobody keeps
+            count. Methods whose weights change with the epochs ask for it.
         step: place of the batch in its epoch, from 0.
         streams: one random stream an example; None draws from the library's own generator.
         unlabelled: images without labels beside, for methods that learn from them.
@@ -59,10 +60,14 @@ class Batch:
     x: Float[Tensor, "batch *event"]
     y: Int[Tensor, " batch"]
     index: Int[Tensor, " batch"] | None = None
-    epoch: int = 0
+    epoch: float | int | None = None
     step: int = 0
     streams: Streams | None = None
     unlabelled: Unlabelled | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.y, Tensor) and self.y.dtype == torch.int32:
+            object.__setattr__(self, "y", self.y.long())  # the losses of torch refuse int32
 
     def __len__(self) -> int:
         return len(self.x)

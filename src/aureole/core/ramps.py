@@ -20,11 +20,15 @@ class Ramp(ABC):
     """
 
     @abstractmethod
-    def __call__(self, epoch: float | int) -> float:
+    def __call__(self, epoch: float | int | None) -> float:
         """Return the factor.
 
         Args:
-            epoch: from 0; a fraction where a loop counts steps.
+            epoch: from 0; a fraction where a loop counts steps; None where nobody said, which is no matter to a
+                constant alone.
+
+        Raises:
+            InputError: the factor grows with the epochs, and nobody said which one it is.
         """
 
 
@@ -32,7 +36,7 @@ class Ramp(ABC):
 class Constant(Ramp):
     """Always 1."""
 
-    def __call__(self, epoch: float | int) -> float:
+    def __call__(self, epoch: float | int | None) -> float:
         return 1.0
 
 
@@ -44,7 +48,12 @@ class _Rising(Ramp):
         if not 0 <= self.length < math.inf:
             raise InputError(f"the length of a ramp is a number of epochs, at least 0; got {self.length}")
 
-    def _share(self, epoch: float | int) -> float:
+    def _share(self, epoch: float | int | None) -> float:
+        if epoch is None:
+            raise InputError(
+                f"a weight that grows with the epochs ({self!r}) needs to know which one it is: pass"
+                " Batch(..., epoch=epoch), from 0, or take Constant() as the ramp"
+            )
         return 1.0 if self.length == 0 else min(max(epoch / self.length, 0.0), 1.0)
 
 
@@ -64,7 +73,7 @@ class Linear(_Rising):
         0.4
     """
 
-    def __call__(self, epoch: float | int) -> float:
+    def __call__(self, epoch: float | int | None) -> float:
         return self._share(epoch)
 
 
@@ -84,5 +93,5 @@ class Sigmoid(_Rising):
         (0.0067, 1.0)
     """
 
-    def __call__(self, epoch: float | int) -> float:
+    def __call__(self, epoch: float | int | None) -> float:
         return math.exp(-5 * (1 - self._share(epoch)) ** 2)

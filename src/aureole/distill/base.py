@@ -233,7 +233,7 @@ class Distillation(Method):
         """Return the weighted losses of one batch: ``labelled``, ``distilled``, ``features`` and ``boundary``."""
         pair = _pair(modules, self.title)
         checks.check_labels(batch.y, batch.x)
-        if batch.epoch < self.warm_up:
+        if self._warms_up(batch):
             return self._stage(model, batch, pair)
         student = pair.student_features(model, batch.x)
         if self.kd_weight or self.weight:
@@ -244,6 +244,14 @@ class Distillation(Method):
         terms = self._terms(student, teacher, batch, pair)
         terms.update(self._adversarial_terms(model, student, teacher, batch, pair))
         return terms
+
+    def _warms_up(self, batch: Batch) -> bool:
+        """Say whether a batch belongs to the stage before distillation."""
+        if self.warm_up and batch.epoch is None:
+            raise InputError(
+                f"{self.title} begins with {self.warm_up} epochs of another stage: pass Batch(..., epoch=epoch), from 0"
+            )
+        return (batch.epoch or 0) < self.warm_up
 
     def _stage(self, model: nn.Module, batch: Batch, pair: Pair) -> Terms:
         """Return the losses of the stage before distillation."""

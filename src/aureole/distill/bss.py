@@ -156,7 +156,7 @@ class BSS(Distillation):
         >>> from aureole.distill.bss import BSS
         >>> student, teacher = (nn.Sequential(nn.Flatten(), nn.Linear(4, 3)) for _ in range(2))
         >>> x = torch.rand(2, 1, 2, 2)
-        >>> list(BSS().loss(student, Batch(x, torch.tensor([0, 2])), BSS().pair(student, teacher, x)))
+        >>> list(BSS().loss(student, Batch(x, torch.tensor([0, 2]), epoch=0), BSS().pair(student, teacher, x)))
         ['labelled', 'distilled', 'supporting']
     """
 

@@ -200,7 +200,7 @@ class HSAKD(Rotating):
         >>> student, teacher, x = VGG(8), VGG(8), torch.rand(2, 3, 8, 8)
         >>> method = HSAKD()
         >>> pair = method.pair(student, teacher, x)
-        >>> list(method.loss(student, Batch(x, torch.tensor([0, 2])), pair))
+        >>> list(method.loss(student, Batch(x, torch.tensor([0, 2]), epoch=0), pair))
         ['heads']
     """
 

@@ -109,7 +109,7 @@ class Rotating(Distillation):
         checks.check_labels(batch.y, batch.x)
         x = rotated(batch.x).flatten(0, 1)
         teacher = pair.teacher_features(x)
-        if batch.epoch < self.warm_up:
+        if self._warms_up(batch):
             return pair.criterion.warm_up(teacher, teacher, batch)  # nothing of the student is looked at
         student = pair.student_features(model, x)
         terms, count = self._terms(student, teacher, batch, pair), len(batch)

@@ -160,7 +160,7 @@ class SSKD(Rotating):
         >>> x, y = torch.rand(2, 1, 2, 2), torch.tensor([0, 2])
         >>> method = SSKD()
         >>> pair = method.pair(student, teacher, x)
-        >>> list(method.loss(student, Batch(x, y), pair))
+        >>> list(method.loss(student, Batch(x, y, epoch=0), pair))
         ['contrast']
         >>> list(method.loss(student, Batch(x, y, epoch=60), pair))
         ['labelled', 'distilled', 'rotated', 'features']

@@ -33,6 +33,18 @@ from aureole.training.config import SGD, Evaluation, Training
 from aureole.training.sweep import Experiment, Sweep
 
 Setting = Literal["digits", "mnist", "cifar10"]
+Preset = Literal["default", "probe", "algorithm"]
+RADII: Mapping[Setting, tuple[float, float]] = {"digits": (0.01, 1.0), "mnist": (0.01, 1.0), "cifar10": (5e-4, 0.2)}
+"""The thesis's radius in its units, and what such a unit is in images of [0, 1]: it normalises CIFAR-10 first."""
+PAPER: Mapping[tuple[str, int], Mapping[int, float]] = {
+    ("vat", 1000): {4: 0.757},
+    ("ald", 1000): {4: 0.779},
+    ("vat", 4000): {1: 0.8601, 2: 0.8611, 4: 0.858, 8: 0.856},
+    ("ald", 4000): {1: 0.867, 2: 0.876, 4: 0.883, 8: 0.872},
+    ("vat-mixup", 4000): {1: 0.870, 2: 0.887, 4: 0.9013, 8: 0.893},
+    ("ald-mixup", 4000): {1: 0.913, 2: 0.925, 4: 0.930, 8: 0.927},
+}
+"""Accuracies of the thesis on CIFAR-10, by method, labels and particles: the text on figure 5.3, and table 5.1."""
 
 METHODS: Mapping[str, Method] = {
     "supervised": Supervised(),
@@ -68,6 +80,9 @@ SUMMARIES: Mapping[str, str] = {
 }
 
 
+PRESETTABLE = ("vat", "ald", "vat-mixup", "ald-mixup")
+
+
 def few_labels(
     setting: Setting, scale: Scale, num_labelled: int | None, data: str | None = None, steps: int = 1000
 ) -> Training:
@@ -84,6 +99,7 @@ def few_labels(
     if setting == "digits":
         return Training(
             data=FewLabels(source=data or "digits", num_labelled=labels),
+            model=ModelConfig(name="resnet8"),
             optimizer=SGD(learning_rate=0.05, schedule="cosine"),
             epochs=15,
             batch_size=50,
@@ -99,7 +115,7 @@ def few_labels(
             num_validation=1000,
             num_labelled=labels,
         ),
-        optimizer=SGD(learning_rate=0.1, schedule="cosine"),
+        optimizer=SGD(learning_rate=0.1, weight_decay=5e-4, nesterov=True, schedule="cosine"),
         epochs=600 if photos else 400,
         batch_size=64,
         unlabelled_batch_size=64,
@@ -126,7 +142,9 @@ def few_labels(
 
 
 def semisup(name: str) -> Callable[..., Training]:
-    """Return the recipe ``semisup-NAME``."""
+    """Return the recipe ``semisup-NAME``; VAT, ALD and their mixed forms have presets."""
+    if name in PRESETTABLE:
+        return _with_presets(name)
 
     def build(setting: Setting = "digits", scale: Scale = "paper", num_labelled: int | None = None) -> Training:
         """Return the configuration; any of its fields can be changed.
@@ -138,6 +156,32 @@ def semisup(name: str) -> Callable[..., Training]:
         """
         return with_method(few_labels(setting, scale, num_labelled), name)
 
+    return _described(build, name)
+
+
+def _with_presets(name: str) -> Callable[..., Training]:
+    def build(
+        setting: Setting = "digits",
+        scale: Scale = "paper",
+        num_labelled: int | None = None,
+        preset: Preset = "default",
+    ) -> Training:
+        """Return the configuration; any of its fields can be changed.
+
+        Args:
+            setting: the settings of thesis section 5.5.2 for this kind of data; your own goes into --data.source.
+            scale: the paper's, or a cheaper form that fits a laptop.
+            num_labelled: labelled images, equally many of each class; None takes 50, 300 or 1000.
+            preset: the library's own radius, distance and weight (default), those of the thesis as its released code
+                reads them (probe), or Algorithm 5.1 to the letter (algorithm; it is about ALD, and VAT's are the
+                code's).
+        """
+        return with_preset(with_method(few_labels(setting, scale, num_labelled), name), preset, setting)
+
+    return _described(build, name)
+
+
+def _described(build: Callable[..., Training], name: str) -> Callable[..., Training]:
     summary = SUMMARIES[name][0].upper() + SUMMARIES[name][1:]
     build.__doc__ = f"{summary}.\n{(build.__doc__ or '').partition(chr(10))[2]}"
     return build
@@ -163,14 +207,52 @@ def with_method(run: Training, name: str) -> Training:
     return replace(run, method=method, proxy_reason=", ".join(reasons))
 
 
+def with_preset(run: Training, preset: Preset, setting: Setting) -> Training:
+    """Return a run of VAT, ALD or a mixed form of them in one reading of the thesis; other methods have no presets.
+
+    Args:
+        run: with the library's own settings; its number of particles is kept.
+        preset: ``"default"`` keeps these settings, and says so; for the others see :mod:`aureole.semisup.ald`.
+        setting: kind of data, which decides on the radius.
+    """
+    method, (radius, unit) = run.method, RADII[setting]
+    if not isinstance(method, VAT) or isinstance(method, VATEntropy):
+        return run
+    if preset == "default":
+        reasons = [run.proxy_reason, "the library's own radius, distance and weight instead of the thesis's"]
+        return run if setting == "digits" else replace(run, proxy_reason=", ".join(filter(None, reasons)))
+    if not isinstance(method, ALDVAT):
+        return replace(run, method=type(method).thesis(radius, method.num_particles, unit))
+    read = type(method).probe if preset == "probe" else type(method).algorithm
+    return replace(run, method=read(radius, method.num_particles, unit))
+
+
 def with_particles(method: VAT, num_particles: int) -> VAT:
     """Return VAT, ALD or a mixed form of them with another number of directions or particles."""
     return replace(method, search=replace(method.search, num_particles=num_particles))
 
 
 def _comparison(
-    names: tuple[str, ...], run: Training, particles: tuple[int, ...], seeds: tuple[int, ...], suffix: str = ""
+    names: tuple[str, ...],
+    run: Training,
+    particles: tuple[int, ...],
+    seeds: tuple[int, ...],
+    *,
+    setting: Setting,
+    preset: Preset,
+    suffix: str = "",
 ) -> dict[str, Experiment]:
+    """Return every method from the same labels, and the labels alone.
+
+    Args:
+        names: of the methods.
+        run: what they share.
+        particles: of VAT, ALD and their mixed forms.
+        seeds: of the runs, and of the labels.
+        setting: kind of data.
+        preset: of VAT, ALD and their mixed forms.
+        suffix: of the names of the runs, which says how many labels they have.
+    """
     runs: dict[str, Experiment] = {}
     for seed in seeds:
         assert isinstance(run.data, FewLabels)
@@ -178,12 +260,32 @@ def _comparison(
         runs[f"supervised{suffix}-seed{seed}"] = replace(seeded, method=METHODS["supervised"])
         for name in names:
             found = with_method(seeded, name)
-            method = found.method
-            for number in particles if isinstance(method, VAT) else (1,):
-                chosen = with_particles(method, number) if isinstance(method, VAT) else method
-                label = f"{chosen.title}{suffix and f', {suffix.removeprefix(chr(45))} labels'}"
-                runs[f"{name}-n{number}{suffix}-seed{seed}"] = replace(found, method=chosen, label=label)
+            for number in particles if isinstance(found.method, VAT) else (1,):
+                chosen = found
+                if isinstance(found.method, VAT):
+                    chosen = with_preset(replace(found, method=with_particles(found.method, number)), preset, setting)
+                label = f"{chosen.method.title}{suffix and f', {suffix.removeprefix(chr(45))} labels'}"
+                paper = _published(name, number, run.data.num_labelled) if _as_published(seeded, setting) else {}
+                runs[f"{name}-n{number}{suffix}-seed{seed}"] = replace(chosen, label=label, paper=paper)
     return runs
+
+
+def _as_published(run: Training, setting: Setting) -> bool:
+    return setting == "cifar10" and not run.proxy_reason
+
+
+def _published(name: str, particles: int, labels: int) -> dict[str, float]:
+    """Return the thesis's accuracy on CIFAR-10; empty where it has none."""
+    found = PAPER.get((name, labels), {}).get(particles)
+    return {} if found is None else {"natural": found}
+
+
+def _preset(preset: Preset | None, scale: Scale) -> Preset:
+    return preset or ("probe" if scale == "paper" else "default")
+
+
+def _numbers(particles: tuple[int, ...], scale: Scale) -> tuple[int, ...]:
+    return particles or ((1, 2, 4, 8, 24) if scale == "paper" else (1, 2, 4, 8))
 
 
 def figure_5_3(
@@ -191,9 +293,10 @@ def figure_5_3(
     setting: Literal["mnist", "cifar10"] = "mnist",
     scale: Scale = "small",
     seeds: tuple[int, ...] = (0, 1, 2),
-    particles: tuple[int, ...] = (1, 2, 4, 8),
+    particles: tuple[int, ...] = (),
     num_labelled: tuple[int, ...] = (),
     steps: int = 1000,
+    preset: Preset | None = None,
 ) -> Sweep:
     """Accuracy from few labels against the number of particles: VAT with restarts beside ALD.
 
@@ -202,14 +305,24 @@ def figure_5_3(
         setting: kind of data.
         scale: the paper's, or a declared cheaper one.
         seeds: of the runs and of the choice of labels.
-        particles: numbers of particles; the thesis also has 24.
+        particles: numbers of particles; by default 1, 2, 4 and 8, and 24 at the paper's scale.
         num_labelled: numbers of labels; by default those of the thesis, 300 and 500, or 1000 and 4000.
         steps: of training at the cheaper scale, in ten epochs.
+        preset: settings of VAT and ALD, as of semisup-ald; None takes the thesis's as its released code reads them
+            (probe) at the paper's scale, and the library's own (default) at the cheaper one.
     """
     runs: dict[str, Experiment] = {}
     for labels in num_labelled or {"mnist": (300, 500), "cifar10": (1000, 4000)}[setting]:
         run = few_labels(setting, scale, labels, data, steps)
-        runs |= _comparison(("vat", "ald"), run, particles, seeds, suffix=f"-{labels}")
+        runs |= _comparison(
+            ("vat", "ald"),
+            run,
+            _numbers(particles, scale),
+            seeds,
+            setting=setting,
+            preset=_preset(preset, scale),
+            suffix=f"-{labels}",
+        )
     return Sweep(title=f"Learning from few labels, {setting}", runs=runs)
 
 
@@ -218,8 +331,9 @@ def table_5_1(
     setting: Literal["mnist", "cifar10"] = "cifar10",
     scale: Scale = "small",
     seeds: tuple[int, ...] = (0, 1, 2),
-    particles: tuple[int, ...] = (1, 2, 4, 8),
+    particles: tuple[int, ...] = (),
     steps: int = 1000,
+    preset: Preset | None = None,
 ) -> Sweep:
     """VAT and ALD, each with and without Mixup, against the number of particles (CIFAR10-4000 in the thesis).
 
@@ -228,11 +342,14 @@ def table_5_1(
         setting: kind of data.
         scale: the paper's, or a declared cheaper one.
         seeds: of the runs and of the choice of labels.
-        particles: numbers of particles.
+        particles: numbers of particles; by default 1, 2, 4 and 8, and 24 at the paper's scale.
         steps: of training at the cheaper scale, in ten epochs.
+        preset: settings of VAT and ALD, as of semisup-ald; None takes the thesis's as its released code reads them
+            (probe) at the paper's scale, and the library's own (default) at the cheaper one.
     """
     run = few_labels(setting, scale, 4000 if setting == "cifar10" else 500, data, steps)
-    runs = _comparison(("vat", "ald", "vat-mixup", "ald-mixup"), run, particles, seeds)
+    numbers = _numbers(particles, scale)
+    runs = _comparison(PRESETTABLE, run, numbers, seeds, setting=setting, preset=_preset(preset, scale))
     return Sweep(title=f"Mixup of particles, {setting}", runs=runs)
 
 
@@ -264,5 +381,5 @@ def few_labels_study(
     run = few_labels(setting, scale, num_labelled, data, steps)
     suffix = f"-{run.data.num_labelled}" if isinstance(run.data, FewLabels) else ""
     names = tuple(name for name in methods if name != "supervised")
-    runs = _comparison(names, run, (particles,), seeds, suffix=suffix)
+    runs = _comparison(names, run, (particles,), seeds, setting=setting, preset="default", suffix=suffix)
     return Sweep(title=f"Learning from few labels, every method, {setting}", runs=runs)

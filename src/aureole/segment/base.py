@@ -117,8 +117,10 @@ class Segmentation(Averaged):
         step = Step(model, batch, modules, x, outputs_of(model, x, self.layer))
         _check_outputs(step.outputs.logits, batch)
         terms = Terms(labelled=self._labelled(step))
-        factor = self.weight * self.ramp(batch.epoch)
-        terms.update({name: factor * value for name, value in self._terms(step).items()})
+        ramped = self._terms(step)
+        if ramped:
+            factor = self.weight * self.ramp(batch.epoch)
+            terms.update({name: factor * value for name, value in ramped.items()})
         terms.update(self._further(step))
         return terms
 

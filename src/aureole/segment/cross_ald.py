@@ -175,7 +175,8 @@ class CrossALD(SVGDFContrast):
         >>> from aureole.segment import CrossALD
         >>> model, method = UNetSegmenter(num_classes=3, width=4), CrossALD()
         >>> y = torch.zeros(2, 32, 32, dtype=torch.int64)
-        >>> batch = ScanBatch(torch.rand(2, 1, 32, 32), y, unlabelled=Unlabelled((torch.rand(3, 1, 32, 32),)))
+        >>> x_u = Unlabelled((torch.rand(3, 1, 32, 32),))
+        >>> batch = ScanBatch(torch.rand(2, 1, 32, 32), y, epoch=0, unlabelled=x_u)
         >>> list(method.loss(model, batch, method.own(model, batch.x)))
         ['labelled', 'consistency', 'contrast']
 

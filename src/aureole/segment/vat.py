@@ -65,7 +65,8 @@ class VAT(Segmentation):
         >>> from aureole.models.segmentation import UNetSegmenter
         >>> from aureole.segment import VAT
         >>> model, y = UNetSegmenter(num_classes=3, width=4), torch.zeros(2, 32, 32, dtype=torch.int64)
-        >>> batch = ScanBatch(torch.rand(2, 1, 32, 32), y, unlabelled=Unlabelled((torch.rand(3, 1, 32, 32),)))
+        >>> x_u = Unlabelled((torch.rand(3, 1, 32, 32),))
+        >>> batch = ScanBatch(torch.rand(2, 1, 32, 32), y, epoch=0, unlabelled=x_u)
         >>> list(VAT().loss(model, batch))
         ['labelled', 'consistency']
 

@@ -3,7 +3,8 @@
     L = CE(f(x_l), y) + labelled_weight * R(x_l) + weight * R(x_u),    R(x) = 1/n sum_i D(f(x), f(x_i))
 
 with x_1..x_n ~ P(x_adv | x) = exp(D) / Z on the ball (thesis Eqs. 5.3, 5.4 and 5.14), found by Algorithm 5.1. The
-clean prediction is a constant. With one particle the default is VAT.
+clean prediction is a constant. With one particle and no weight on labelled images it is VAT (and VAT to the bit with
+``batch_norm="labelled"``, which says what the running statistics follow).
 
 The thesis and its released code differ; besides the library's own default there is a preset of each:
 
@@ -13,9 +14,9 @@ The thesis and its released code differ; besides the library's own default there
     ALDVAT.algorithm   Algorithm 5.1 to the letter: x + 10 U(-1, 1) projected on the ball, one step of 0.01, projected;
                        kernel of each image with sigma = 10^(1 - n); KL(adv || clean) of Eq. 5.3; both kinds of images
 
-The default's kernel has a width of 0.4 times the distance of the probe, a third of that between random directions: wide
-enough to repel, and too narrow to average the scores of different particles. The median rule does average them, and
-can make particles less diverse than restarts (``results/diversity-cifar10`` has a case).
+The default's kernel has a width of a third of the median distance between the directions of an image: wide enough to
+repel, and too narrow to average the scores of different particles. The median rule does average them, and can make
+particles less diverse than restarts (``results/diversity-cifar10`` has a case).
 
 In the released code's reading nothing repels for n >= 2 (directions are sqrt(2) apart, sigma is 0.1 or less), so that
 it is VAT with n restarts; for n = 1 the images of a batch repel one another, which outweighs the score. In the
@@ -66,29 +67,30 @@ class ALDVAT(VAT):
 
     title: ClassVar[str] = "ALD"
 
-    search: ParticleSearch = replace(VAT.search, num_particles=4, kernel=RBF(0.04), balance=0.5)
+    search: ParticleSearch = replace(VAT.search, num_particles=4, kernel=RBF("narrow"), balance=0.5)
     labelled_weight: float = 1.0
     batch_norm: BatchNorm = "clean"
 
     @classmethod
-    def probe(cls: type[Kind], radius: float = 0.01, num_particles: int = 4) -> Kind:
+    def probe(cls: type[Kind], radius: float = 0.01, num_particles: int = 4, unit: float = 1.0) -> Kind:
         """Return the authors' released code: :meth:`thesis` with another start.
 
         Args:
-            radius: of the Euclidean ball, in the units of the images (0.01 on MNIST, 5e-4 on normalised CIFAR-10).
+            radius: of the Euclidean ball, in units: 0.01 on MNIST, 5e-4 on CIFAR-10.
             num_particles: particles an image.
+            unit: as of :meth:`thesis`.
         """
-        restarts = cls.thesis(radius, num_particles)
-        return replace(restarts, search=replace(restarts.search, start=SteinProbe(10.0)))
+        restarts = cls.thesis(radius, num_particles, unit)
+        return replace(restarts, search=replace(restarts.search, start=SteinProbe(10.0 * unit)))
 
     @classmethod
-    def algorithm(cls: type[Kind], radius: float = 0.01, num_particles: int = 4) -> Kind:
+    def algorithm(cls: type[Kind], radius: float = 0.01, num_particles: int = 4, unit: float = 1.0) -> Kind:
         """Return Algorithm 5.1 with the thesis's settings, to the letter; arguments as of :meth:`probe`."""
         search = ParticleSearch(
-            L2(radius),
+            L2(radius * unit),
             num_particles=num_particles,
             num_steps=1,
-            step_size=0.01,
+            step_size=0.01 * unit,
             objective=KL("adversarial||clean"),
             kernel=RBF("thesis"),
             temperature=1.0,

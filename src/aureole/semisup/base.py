@@ -21,6 +21,8 @@ from aureole.core.ramps import Constant, Ramp
 from aureole.core.random import Streams, streams_for
 from aureole.semisup.passes import BatchNorm, Passes, run_passes
 
+_MANY, _SETTLED = 16, 5  # images that a model hardly gives one class once it has learned something, and epochs
+
 
 @dataclass(frozen=True, kw_only=True)
 class SemiSupervised(Averaged):
@@ -56,10 +58,16 @@ class SemiSupervised(Averaged):
         return batch.unlabelled.views
 
     def _passes(
-        self, model: nn.Module, batch: Batch, *, targets: Sequence[Tensor] = (), trained: Sequence[Tensor] = ()
+        self,
+        model: nn.Module,
+        batch: Batch,
+        *,
+        targets: Sequence[Tensor] = (),
+        trained: Sequence[Tensor] = (),
+        max_batch: int | None = None,
     ) -> Passes:
-        passes = run_passes(model, self.batch_norm, batch.x, targets=targets, trained=trained)
-        checks.check_classes(batch.y, passes.labelled.shape[1]) if batch.step == 0 else None
+        passes = run_passes(model, self.batch_norm, batch.x, targets=targets, trained=trained, max_batch=max_batch)
+        checks.check_batch_classes(batch.y, passes.labelled.shape[1], batch.step)
         for logits in [*passes.targets, *passes.trained][:1]:
             warn_constant(logits, batch)
         return passes
@@ -131,16 +139,27 @@ def _check_images(x: Tensor, like: Tensor, unlabelled: Unlabelled) -> None:
 
 @torch.no_grad()
 def warn_constant(logits: Float[Tensor, "rows classes"], batch: Batch) -> None:
-    """Warn where all images get the same prediction; looked at once an epoch, for a look stalls an accelerator."""
-    if batch.step == 0 and len(logits) > 1:
-        predictions = logits.softmax(-1)
-        if bool((predictions.amax(0) - predictions.amin(0)).amax() <= 1e-6):
-            warnings.warn(
-                f"the model predicts the same for all {len(logits)} unlabelled images: they teach it nothing (normal"
-                " at the first step of a network whose last layer starts at zero; otherwise it has collapsed)",
-                UntrustedResult,
-                stacklevel=4,
-            )
+    """Warn where all images get the same prediction, or after some epochs the same class.
+
+    It is looked at once an epoch, for a look stalls an accelerator.
+    """
+    if batch.step or len(logits) == 1:
+        return
+    predictions = logits.softmax(-1)
+    if bool((predictions.amax(0) - predictions.amin(0)).amax() <= 1e-6):
+        _warn_untrusted(
+            f"the model predicts the same for all {len(logits)} unlabelled images: they teach it nothing (normal"
+            " at the first step of a network whose last layer starts at zero; otherwise it has collapsed)"
+        )
+    elif (batch.epoch or 0) >= _SETTLED and len(logits) >= _MANY and len(logits.argmax(-1).unique()) == 1:
+        _warn_untrusted(
+            f"after {batch.epoch} epochs the model predicts one class for all {len(logits)} unlabelled images: it may"
+            " have collapsed; look at its accuracy, and lower the rate or the weight of the unlabelled term"
+        )
+
+
+def _warn_untrusted(text: str) -> None:
+    warnings.warn(text, UntrustedResult, stacklevel=5)
 
 
 def unlabelled_streams(batch: Batch) -> Streams:

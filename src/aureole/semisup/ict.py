@@ -39,7 +39,7 @@ class ICT(Taught):
         >>> from aureole.semisup import ICT
         >>> model, method = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), ICT()
         >>> x_u = Unlabelled((torch.rand(8, 1, 2, 2),))
-        >>> batch = Batch(torch.rand(2, 1, 2, 2), torch.tensor([0, 2]), unlabelled=x_u)
+        >>> batch = Batch(torch.rand(2, 1, 2, 2), torch.tensor([0, 2]), epoch=0, unlabelled=x_u)
         >>> list(method.loss(model, batch, method.own(model, batch.x)))
         ['labelled', 'unlabelled']
     """

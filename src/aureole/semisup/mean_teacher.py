@@ -70,7 +70,7 @@ class MeanTeacher(Taught):
         >>> from aureole.semisup import MeanTeacher
         >>> model, method = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), MeanTeacher()
         >>> views = Unlabelled((torch.rand(8, 1, 2, 2), torch.rand(8, 1, 2, 2)))
-        >>> batch = Batch(torch.rand(2, 1, 2, 2), torch.tensor([0, 2]), unlabelled=views)
+        >>> batch = Batch(torch.rand(2, 1, 2, 2), torch.tensor([0, 2]), epoch=0, unlabelled=views)
         >>> list(method.loss(model, batch, method.own(model, batch.x)))
         ['labelled', 'unlabelled']
     """

@@ -66,7 +66,8 @@ class MixMatch(SemiSupervised):
         >>> from aureole.semisup import MixMatch
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
         >>> views = Unlabelled((torch.rand(8, 1, 2, 2), torch.rand(8, 1, 2, 2)))
-        >>> list(MixMatch().loss(model, Batch(torch.rand(2, 1, 2, 2), torch.tensor([0, 2]), unlabelled=views)))
+        >>> batch = Batch(torch.rand(2, 1, 2, 2), torch.tensor([0, 2]), epoch=0, unlabelled=views)
+        >>> list(MixMatch().loss(model, batch))
         ['labelled', 'unlabelled']
     """
 

@@ -32,7 +32,7 @@ class VATMixup(VAT):
         >>> from aureole.semisup import VATMixup
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
         >>> x_u = Unlabelled((torch.rand(8, 1, 2, 2),))
-        >>> batch = Batch(torch.rand(2, 1, 2, 2), torch.tensor([0, 2]), unlabelled=x_u)
+        >>> batch = Batch(torch.rand(2, 1, 2, 2), torch.tensor([0, 2]), epoch=0, unlabelled=x_u)
         >>> list(VATMixup.thesis(num_particles=4).loss(model, batch))
         ['labelled', 'unlabelled']
     """
@@ -61,7 +61,7 @@ class ALDMixup(ALDVAT, VATMixup):
         >>> from aureole.semisup import ALDMixup
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
         >>> x_u = Unlabelled((torch.rand(8, 1, 2, 2),))
-        >>> batch = Batch(torch.rand(2, 1, 2, 2), torch.tensor([0, 2]), unlabelled=x_u)
+        >>> batch = Batch(torch.rand(2, 1, 2, 2), torch.tensor([0, 2]), epoch=0, unlabelled=x_u)
         >>> list(ALDMixup.probe(num_particles=2).loss(model, batch))
         ['labelled', 'unlabelled']
     """

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from aureole.core.model import predict, quiet, statistics_kept
 
@@ -44,6 +45,7 @@ def run_passes(
     *,
     targets: Sequence[Float[Tensor, "_ *event"]] = (),
     trained: Sequence[Float[Tensor, "_ *event"]] = (),
+    max_batch: int | None = None,
 ) -> Passes:
     """Run the images of a step through the model.
 
@@ -53,6 +55,9 @@ def run_passes(
         labelled: images with labels.
         targets: batches whose logits are constants.
         trained: batches without labels whose logits are trained.
+        max_batch: most images of a pass over those that are trained, where the running statistics do not follow it;
+            each part is run again for its gradient, so that the memory of one is needed at a time, and has statistics
+            of its own. None runs a batch at once.
 
     Example:
         >>> from aureole.semisup.passes import run_passes
@@ -74,5 +79,16 @@ def run_passes(
             constant = [predict(model, part) for part in targets]
     if batch_norm == "separate":
         return Passes(first, constant, [predict(model, part) for part in trained])
-    with statistics_kept(model):
-        return Passes(first, constant, [predict(model, part) for part in trained])
+    return Passes(first, constant, [_in_parts(model, part, max_batch) for part in trained])
+
+
+def _in_parts(model: nn.Module, rows: Tensor, max_batch: int | None) -> Tensor:
+    """Return logits that leave running statistics alone, by a pass or, in parts, by passes that are run again."""
+
+    def kept(part: Tensor) -> Tensor:
+        with statistics_kept(model):
+            return predict(model, part)
+
+    if max_batch is None or len(rows) <= max_batch:
+        return kept(rows)
+    return torch.cat([checkpoint(kept, part, use_reentrant=False) for part in rows.split(max_batch)])

@@ -58,7 +58,7 @@ class PseudoLabel(SemiSupervised):
         >>> from aureole.semisup import PseudoLabel
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
         >>> x_u = Unlabelled((torch.rand(8, 1, 2, 2),))
-        >>> batch = Batch(torch.rand(2, 1, 2, 2), torch.tensor([0, 2]), unlabelled=x_u)
+        >>> batch = Batch(torch.rand(2, 1, 2, 2), torch.tensor([0, 2]), epoch=0, unlabelled=x_u)
         >>> list(PseudoLabel().loss(model, batch))
         ['labelled', 'unlabelled']
     """

@@ -40,4 +40,6 @@ class Supervised(Averaged):
         """Return the cross-entropy."""
         checks.check_labels(batch.y, batch.x)
         checks.check_device(model, batch.x)
-        return Terms(labelled=cross_entropy(predict(model, batch.x), batch.y))
+        logits = predict(model, batch.x)
+        checks.check_batch_classes(batch.y, logits.shape[1], batch.step)
+        return Terms(labelled=cross_entropy(logits, batch.y))

@@ -118,7 +118,7 @@ class TemporalEnsembling(SemiSupervised):
         >>> from aureole.semisup import TemporalEnsembling
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
         >>> views = Unlabelled((torch.rand(8, 1, 2, 2),), index=torch.arange(8))
-        >>> batch = Batch(torch.rand(2, 1, 2, 2), torch.tensor([0, 2]), unlabelled=views)
+        >>> batch = Batch(torch.rand(2, 1, 2, 2), torch.tensor([0, 2]), epoch=0, unlabelled=views)
         >>> method = TemporalEnsembling()
         >>> memory = method.own(model, batch.x)
         >>> first = method.loss(model, batch, memory)

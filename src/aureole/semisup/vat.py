@@ -49,7 +49,8 @@ class VAT(SemiSupervised):
 
     Attributes:
         search: how adversarial images are found; its objective is the distance that is trained. With ``mode="eval"``
-            and ``max_batch`` the memory of the search is bounded.
+            and ``max_batch`` the memory of a step is bounded: search and trained pass take so many images at a time,
+            the latter at the price of another forward pass.
         weight: of the distance on unlabelled images.
         labelled_weight: of the distance on labelled images too (thesis Eq. 5.14); 0 leaves them out of the search.
         batch_norm: ``"labelled"`` as the authors' code; ``"clean"`` as the code that the thesis builds on.
@@ -83,21 +84,23 @@ class VAT(SemiSupervised):
         check_compares(self.title, self.search.objective)
 
     @classmethod
-    def thesis(cls: type[Kind], radius: float = 0.01, num_particles: int = 1) -> Kind:
+    def thesis(cls: type[Kind], radius: float = 0.01, num_particles: int = 1, unit: float = 1.0) -> Kind:
         """Return the settings that the thesis compares ALD with, as the code that it builds on has them.
 
         The distance is the squared difference of softmaxes, probed at 10, with weight 30 and a ramp over 30 epochs.
 
         Args:
-            radius: of the Euclidean ball, in the units of the images (0.01 on MNIST, 5e-4 on normalised CIFAR-10).
+            radius: of the Euclidean ball, in units: 0.01 on MNIST, 5e-4 on CIFAR-10.
             num_particles: directions an image.
+            unit: what a length of 1 in the thesis's images is in these: about 0.2, the standard deviation of CIFAR-10,
+                where the thesis's are normalised and these lie in [0, 1].
         """
         search = replace(
             VAT.search,
-            ball=L2(radius),
+            ball=L2(radius * unit),
             num_particles=num_particles,
             objective=SquaredDifference(),
-            start=Probe(10.0),
+            start=Probe(10.0 * unit),
         )
         return cls(search=search, weight=30.0, ramp=Sigmoid(30.0), batch_norm="clean", labelled_weight=0.0)
 
@@ -118,7 +121,7 @@ class VAT(SemiSupervised):
         x_adv = self.search(model, centres, generator=streams).x_adv
         mixing, rows = self._mixing(streams, len(x_adv)), x_adv.flatten(0, 1)
         rows = rows if mixing is None else mixing(rows)
-        passes = self._passes(model, batch, targets=[x], trained=[rows])
+        passes = self._passes(model, batch, targets=[x], trained=[rows], max_batch=self.search.max_batch)
         clean = torch.cat([*passes.targets, passes.labelled.detach()]) if both else passes.targets[0]
         values = self._distance(passes.trained[0], clean.repeat(len(x_adv), 1), mixing).view(len(x_adv), -1)
         terms = Terms(

@@ -136,7 +136,7 @@ class LoopModule(LightningModule, Generic[Config]):
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(mix_seed(self.config.seed, 2, batch.epoch, batch.step, self.global_rank))
+            torch.manual_seed(mix_seed(self.config.seed, 2, int(batch.epoch or 0), batch.step, self.global_rank))
             terms = self.config.method.loss(self.network, batch, self.parts)
             total = terms.total
             for optimizer in optimizers:
