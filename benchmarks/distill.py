@@ -117,7 +117,7 @@ class Load:
         generator, places = torch.Generator().manual_seed(0), torch.arange(self.batch_size, device=self.device)
         x = torch.rand(self.batch_size, 3, 32, 32, generator=generator).to(self.device)
         y = torch.randint(0, 10, (self.batch_size,), generator=generator).to(self.device)
-        return Batch(x, y, index=places, streams=Streams.of(0, places))
+        return Batch(x, y, index=places, epoch=0, streams=Streams.of(0, places))
 
     def networks(self) -> tuple[nn.Module, nn.Module]:
         """Return the teacher and the student, which classify the batch correctly."""

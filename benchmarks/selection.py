@@ -26,10 +26,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from aureole.core import streaming
 from aureole.core.random import Streams
 from aureole.core.selection import Concrete, Marginal, Threshold, num_pixels, top_pixels
 from aureole.models.unet import UNet
-from aureole.refine import streaming
+from aureole.refine import Refiner
 
 SHARE = 0.3
 TENSORS = 4  # of the stack's size that are alive at once: noise, scores, softmax and its gradient
@@ -131,14 +132,15 @@ def differences(size: int, batch_size: int) -> dict[str, dict[str, float]]:
 
 
 def at_test(size: int, batch_size: int, repetitions: int) -> dict[str, Any]:
-    """Return seconds an image of the map by the U-Net and of the hard mask."""
+    """Return seconds an image of the map by the U-Net, of the hard mask, and of both for one image alone."""
     net, x = UNet().eval(), torch.rand(batch_size, 3, size, size)
-    count = num_pixels(SHARE, size, size)
+    count, refiner = num_pixels(SHARE, size, size), Refiner(net, share=SHARE)
     with torch.no_grad():
         scores = net(x)[:, 0]
         unet = [seconds(lambda: net(x)) / batch_size for _ in range(repetitions)]
         top = [seconds(lambda: top_pixels(scores, count)) / batch_size for _ in range(repetitions)]
-    return {"batch_size": batch_size, "unet": spread(unet), "top_pixels": spread(top)}
+        alone = [seconds(lambda: refiner(x[:1], x[:1])) for _ in range(repetitions)]
+    return {"batch_size": batch_size, "unet": spread(unet), "top_pixels": spread(top), "one_image": spread(alone)}
 
 
 def measure(size: int, given: argparse.Namespace) -> dict[str, Any]:
@@ -173,8 +175,8 @@ def show(results: list[dict[str, Any]]) -> None:
         console.print(table)
         for dtype, found in (r["differences"] or {}).items():
             console.print(f"{dtype}: value {found['value']:.1e}, gradient {found['gradient']:.1e}")
-        unet, top = (1000 * r["at_test"][name]["median"] for name in ("unet", "top_pixels"))
-        console.print(f"at test, an image: U-Net {unet:.2f} ms, top pixels {top:.3f} ms\n")
+        unet, top, alone = (1000 * r["at_test"][name]["median"] for name in ("unet", "top_pixels", "one_image"))
+        console.print(f"at test, an image: U-Net {unet:.2f} ms, top pixels {top:.3f} ms; one alone {alone:.2f} ms\n")
 
 
 def main() -> None:

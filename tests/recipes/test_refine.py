@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -84,7 +84,7 @@ def test_every_recipe_of_the_chapter_holds_its_settings(name: str) -> None:
         assert run.refiner.optimizer == RAdam(learning_rate=1e-3, schedule="constant")
         assert (run.refiner.batch_size, run.refiner.epochs, run.refiner.patience) == (32, 300, 15)
         assert run.refiner.model.name == "vulnerability-unet"
-        assert run.refiner.data.num_train is None
+        assert run.refiner.data.num_train == (5000 if run.refiner.data.source == "imagenet" else None)
         radius = next(iter(run.sources.values())).ball.radius
         assert radius == (0.3 if run.refiner.data.source == "ylecun/mnist" else 0.03)
 
@@ -148,6 +148,47 @@ def test_figure_3_4_shows_the_sparse_attacks_of_table_3_1() -> None:
     assert paper.victim.model.name == "resnet56"
     assert list(paper.compare) == ["jsma", "sparsefool", "cornersearch"]
     assert (paper.num_examples, paper.refiner.proxy_reason) == (None, "")
+
+
+def test_figure_3_1_keeps_a_tenth_of_the_pixels() -> None:
+    for setting, source in (("mnist", "ylecun/mnist"), ("cifar10", "uoft-cs/cifar10")):
+        (run,) = refinements("thesis-figure-3.1", setting=setting).values()
+        assert (share(run), list(run.sources), run.refiner.data.source) == (0.1, ["pgd"], source)
+
+
+def test_maps_of_imagenet_learn_from_as_many_images_as_fit_in_memory() -> None:
+    (figure,) = refinements("thesis-figure-3.5").values()
+    assert list(figure.compare) == ["jsma", "sparsefool"]
+    runs = refinements("thesis-figure-3.8", num_train=77)
+    assert len(runs) == 4
+    for run, count in [(figure, 5000), *((run, 77) for run in runs.values())]:
+        assert isinstance(run.victim, ForeignModel)
+        assert run.refiner.data.num_train == count
+        assert f"from {count:,} images" in run.refiner.proxy_reason
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"attacks": ()}, "give --attacks one name or more"),
+        ({"victim": Victim(weights=Path("some.safetensors"))}, "give --victim.source"),
+        ({"victim": Victim(num_classes=3)}, "give --victim.source"),
+    ],
+)
+def test_a_refinement_says_what_is_missing(given: dict[str, Any], line: str) -> None:
+    with pytest.raises(InputError, match=line):
+        find_recipe("refine").build(**given)
+
+
+@pytest.mark.parametrize(
+    ("scale", "given", "expected"),
+    [("small", None, Marginal()), ("paper", None, Concrete()), ("small", "threshold", Threshold())],
+)
+def test_the_selection_is_the_scales_unless_one_is_named(scale: str, given: str | None, expected: object) -> None:
+    run = find_recipe("refine").build("mnist", scale, selection=given)
+    assert isinstance(run, Refinement)
+    assert isinstance(run.refiner.method, PVAR)
+    assert run.refiner.method.selection == expected
 
 
 def test_table_3_3_refines_every_attack_with_every_map() -> None:

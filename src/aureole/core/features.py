@@ -197,7 +197,8 @@ def _convolution_outputs(module: nn.Module) -> int | None:
 def _no_hidden(model: nn.Module, ran: list[str], classes: int) -> InputError:
     what = f"the last hidden layer of {type(model).__name__} was not found: no nn.Linear or 1x1 convolution that runs"
     offer = ", ".join(map(repr, list(dict.fromkeys(reversed(ran)))[:4]))
-    mend = f"name it with layer=... (--hidden-layer NAME), such as {offer}" if ran else "end the model in an nn.Linear"
+    named = f"name it with layer=... (--detector.hidden-layer NAME), such as {offer}"
+    mend = named if ran else "end the model in an nn.Linear"
     return InputError(f"{what} gives its {classes} logits: {mend}")
 
 

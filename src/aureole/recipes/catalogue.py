@@ -59,10 +59,10 @@ def demo() -> Sweep:
 def _early() -> _Functions:
     """Return the tables and figures of chapters 3 and 4."""
     return {
-        "thesis-figure-3.1": (thesis_chapter3.pictures("cifar10", "pgd"), "pictures of refined attacks, CIFAR-10"),
+        "thesis-figure-3.1": (thesis_chapter3.figure_3_1, "pictures of attacks refined to a tenth of the pixels"),
         "thesis-figure-3.3": (thesis_chapter3.pictures("mnist", "pgd"), "pictures of maps and refined attacks, MNIST"),
         "thesis-figure-3.4": (thesis_chapter3.figure_3_4, "pictures of refined and sparse attacks, CIFAR-10"),
-        "thesis-figure-3.5": (thesis_chapter3.figure_3_8, "pictures of refined BIM, ImageNet (the runs of figure 3.8)"),
+        "thesis-figure-3.5": (thesis_chapter3.figure_3_5, "pictures of refined and sparse attacks, ImageNet"),
         "thesis-figure-3.9": (thesis_chapter3.pictures("fundus", "pgd"), "maps of photographs of the retina"),
         "thesis-figure-3.8": (thesis_chapter3.figure_3_8, "refined BIM against the share of pixels, ImageNet"),
         "thesis-figure-3.6": (thesis_chapter3.figure_3_6, "refined attacks against the share of pixels, MNIST"),

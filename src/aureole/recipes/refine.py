@@ -264,7 +264,7 @@ def refine(
     attacks: tuple[str, ...] = ("pgd",),
     radius: float | None = None,
     ball: Literal["linf", "l2"] = "linf",
-    selection: Literal["concrete", "marginal", "threshold"] = "concrete",
+    selection: Literal["concrete", "marginal", "threshold"] | None = None,
     form: Form = "plain",
     victim: Victim = Victim(),
 ) -> Refinement:
@@ -277,18 +277,25 @@ def refine(
             an attack, such as mim-10.
         radius: of the attacks; None takes the setting's (0.3, or 0.03 for CIFAR-10).
         ball: where the attacks' images lie.
-        selection: how pixels are chosen in training.
+        selection: how pixels are chosen in training; None takes the scale's, concrete or (the quickest) marginal.
         form: plain, as in the thesis: one map of the image serves every attack; changed chooses among the pixels that
             the attack changed; conditioned shows the network the perturbation besides, for a map of each attack.
         victim: the attacked classifier.
     """
+    if not attacks:
+        raise InputError("a map learns from an attack: give --attacks one name or more, such as pgd")
+    if victim.source is None and (victim.weights is not None or victim.num_classes is not None):
+        raise InputError(
+            "--victim.weights and --victim.num-classes belong to a model of your own: give --victim.source"
+        )
     found = case(setting, scale)
     if radius is not None or ball == "l2":
         kind: Callable[..., Ball] = {"linf": Linf, "l2": L2}[ball]
         if radius is None:
             raise InputError("an L2 ball needs a radius of its own: give --radius")
         found = replace(found, ball=kind(radius))
-    found = replace(found, learner=replace(found.learner, method=PVAR(selection=SELECTIONS[selection])))
+    if selection is not None:
+        found = replace(found, learner=replace(found.learner, method=PVAR(selection=SELECTIONS[selection])))
     run = refinement(formed(found, form), PVAR().share, *attacks, victim_folder="victim")
     run = replace(run, refiner=replace(run.refiner, label=""))
     if victim.source is None:

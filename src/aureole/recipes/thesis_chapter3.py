@@ -203,8 +203,9 @@ def figure_3_8(
     data: str = "imagenet",
     seeds: tuple[int, ...] = (0,),
     shares: tuple[float, ...] = SHARES,
+    num_train: int = 5000,
 ) -> Sweep:
-    """AdvAcc and l2 of refined BIM against the share of pixels, on ImageNet (also figure 3.5, as pictures).
+    """AdvAcc and l2 of refined BIM against the share of pixels, on ImageNet.
 
     Args:
         victim: function of a model of your own, as module:function, that normalises inside.
@@ -212,15 +213,49 @@ def figure_3_8(
         data: folder or hub name of images of one size, 224x224.
         seeds: of the maps.
         shares: beta; 1 is the source attack itself, a row of every run.
+        num_train: images that the maps learn from; each needs 1.2 MB of memory, with its attacked version.
     """
-    found = case("imagenet", "paper", data)
-    found = replace(found, victim=ForeignModel(model=victim, weights=weights, data=found.learner.data))
+    found = _imagenet(victim, weights, data, num_train)
     runs: dict[str, Experiment] = {}
     for seed in seeds:
         for share in shares:
             run = refinement(found, share, "bim")
             runs[f"bim-{share:g}-seed{seed}"] = with_seed(run, seed)
     return Sweep(title="Refined BIM, ImageNet", runs=runs)
+
+
+def figure_3_5(
+    victim: str = "my_models:densenet169",
+    weights: str | None = None,
+    data: str = "imagenet",
+    share: float = 0.3,
+    num_train: int = 5000,
+) -> Sweep:
+    """Show refined images of ImageNet beside those of JSMA and SparseFool.
+
+    Args:
+        victim: function of a model of your own, as module:function, that normalises inside.
+        weights: of that model, as .safetensors.
+        data: folder or hub name of images of one size, 224x224.
+        share: beta.
+        num_train: images that the map learns from; each needs 1.2 MB of memory, with its attacked version.
+    """
+    found = _imagenet(victim, weights, data, num_train)
+    sweep = Sweep(title="Vulnerability maps, ImageNet", runs={f"bim-{share:g}-seed0": refinement(found, share, "bim")})
+    _, sparse = _beside_sparse("cifar10", found, "paper")
+    return _comparing(sweep, {name: sparse[name] for name in ("jsma", "sparsefool")})
+
+
+def _imagenet(victim: str, weights: str | None, data: str, num_train: int) -> Case:
+    """Return the case of ImageNet with the user's own victim, its map learned from so many images."""
+    found = case("imagenet", "paper", data)
+    images = replace(found.learner.data, num_train=num_train)
+    return replace(
+        found,
+        victim=ForeignModel(model=victim, weights=weights, data=images),
+        learner=replace(found.learner, data=images),
+        reason=f"the map from {num_train:,} images instead of all",
+    )
 
 
 def figure_3_4(
@@ -239,6 +274,25 @@ def figure_3_4(
     if scale == "paper":
         found = replace(found, victim=replace(found.victim, model=replace(found.victim.model, name="resnet56")))
     return _comparing(_sweep("Vulnerability maps, cifar10", found, (attack,), (share,), (0,)), sparse)
+
+
+def figure_3_1(
+    data: str | None = None,
+    setting: Setting = "cifar10",
+    scale: Scale = "small",
+    attack: str = "pgd",
+    share: float = 0.1,
+) -> Sweep:
+    """Show images, perturbations, maps and images refined to a tenth of the pixels.
+
+    Args:
+        data: folder of the data.
+        setting: kind of data; the thesis shows both.
+        scale: the paper's, or a declared cheaper one.
+        attack: the source attack.
+        share: beta.
+    """
+    return pictures(setting, attack)(data, scale, attack, share)
 
 
 def pictures(setting: Literal["mnist", "cifar10", "fundus"], attack: str) -> Callable[..., Sweep]:

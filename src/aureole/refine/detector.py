@@ -248,6 +248,15 @@ class Detector:
             if getattr(self, name) < least:
                 raise InputError(f"{name} must be at least {least}; got {getattr(self, name)}")
 
+    def check(self, victim: nn.Module, x: Float[Tensor, "batch *event"]) -> None:
+        """Check on a few images that the hidden layer of a victim is found, before any work goes into an attack on it.
+
+        Raises:
+            InputError: it is not, or what the victim returns cannot be used.
+        """
+        _check(victim, x, None)
+        self._activations(victim, x, None, self.hidden_layer or hidden_layer(victim, x))
+
     def measure(
         self,
         victim: nn.Module,

@@ -140,6 +140,8 @@ class PVAR(Method):
         """Return the soft cross-entropy between the victim's predictions on the attack's and on the refined images."""
         source = _source(modules)
         x_source = source.attacked(batch, training=True)
+        if batch.step == 0 and torch.equal(x_source, batch.x):
+            raise InputError("the attack changes none of the images of the batch: there is nothing to refine")
         target, fooled = source_fooled(source.victim, x_source, batch.y, targeted=self.targeted)
         theta = self.refiner(model).scores(batch.x, x_source)
         z = self.selection(theta, num_pixels(self.share, *theta.shape[1:]), streams_for(batch.x, batch.streams))

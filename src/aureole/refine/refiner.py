@@ -183,11 +183,19 @@ class Refiner(nn.Module):
         self, x: Float[Tensor, "batch channels height width"], x_source: Float[Tensor, "*particles batch channels h w"]
     ) -> Float[Tensor, "batch height width"]:
         """Return the map as a ranking of the pixels: where only changed pixels count, the others come last."""
-        theta = self.map(x, x_source if x_source.ndim == x.ndim else None)
+        return self.eligible(self.map(x, x_source if x_source.ndim == x.ndim else None), x, x_source)
+
+    def eligible(
+        self,
+        ranking: Float[Tensor, "batch height width"],
+        x: Float[Tensor, "batch channels height width"],
+        x_source: Float[Tensor, "*particles batch channels h w"],
+    ) -> Float[Tensor, "batch height width"]:
+        """Return any ranking of the pixels with those last that may not be chosen, as the map's own has them."""
         if self.among == "all":
-            return theta
-        changed = (x_source != x).any(-3).reshape(-1, *theta.shape).any(0)  # by any of the particles
-        return theta.masked_fill(~changed, _NEVER)
+            return ranking
+        changed = (x_source != x).any(-3).reshape(-1, *ranking.shape).any(0)  # by any of the particles
+        return ranking.masked_fill(~changed, _NEVER)
 
     @torch.no_grad()
     def select(

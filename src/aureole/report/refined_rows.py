@@ -64,6 +64,12 @@ class Result:
             return None
         return statistic(row.source_seconds + row.seconds for row in self.rows)
 
+    @property
+    def own_seconds(self) -> Statistic | None:
+        """Seconds an image of choosing the pixels, beside those of the attack; None where that was not measured."""
+        timed = self.pixels == MAP or self.pixels.endswith(FEWEST)
+        return statistic(row.seconds for row in self.rows) if timed else None
+
     def over(self, measure: str) -> Statistic | None:
         """Return the statistic of a field of the rows, or None where no row has it."""
         values = [value for row in self.rows if (value := getattr(row, measure)) is not None]

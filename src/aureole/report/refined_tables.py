@@ -10,7 +10,7 @@ from aureole.report.layout import DASH, Cell, Style, Table, number, share, sprea
 from aureole.report.refined_rows import ALL, FEWEST, MAP, RANKINGS, Line, Result
 from aureole.report.refined_words import telling_share
 
-_HEAD = ["AdvAcc", "DetAUC", "L2, all", "L2, fooled", "changed", "ms / image"]
+_HEAD = ["AdvAcc", "DetAUC", "L2, all", "L2, fooled", "changed", "ms, attack", "ms, map"]
 _SPREAD = "mean ± sample standard deviation over seeds; for a single run, its 95 % interval"
 _RIVALS = (
     "Size is that of the perturbation; gradient and integrated gradient are those of the victim times the perturbation,"
@@ -80,7 +80,8 @@ def _cells(result: Result) -> list[Cell]:
     """Return one cell for each entry of the head."""
     texts = [quantity(result.over(name)) for name in ("l2", "l2_fooled")]
     changed = result.over("changed")
-    texts += [DASH if changed is None else share(changed.mean), milliseconds(result.seconds)]
+    texts += [DASH if changed is None else share(changed.mean)]
+    texts += [milliseconds(result.over("source_seconds")), milliseconds(result.own_seconds)]
     return [accuracy_cell(result.accuracy), accuracy_cell(result.detection), *(Cell(text=text) for text in texts)]
 
 
@@ -106,7 +107,7 @@ def _shares(lines: Sequence[Line]) -> Table | None:
         f"Attacks cut down to the pixels of the map, and with all of them ({_SPREAD}). AdvAcc: share of images still"
         " classified correctly; DetAUC: area under the ROC curve of a detector fitted to this very attack, a dash where"
         " too few images succeed to fit one; L2 over all images and over those that were fooled; changed: share of"
-        " pixels that differ; time: the attack in batches, the map image by image"
+        " pixels that differ; milliseconds an image: of the attack, in batches, and of the map besides, image by image"
     )
     return _table(caption, ["attack", "pixels", "seeds", *_HEAD], rows)
 

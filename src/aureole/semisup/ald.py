@@ -60,7 +60,7 @@ class ALDVAT(VAT):
         >>> from aureole.semisup import ALDVAT
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
         >>> x_u = Unlabelled((torch.rand(8, 1, 2, 2),))
-        >>> batch = Batch(torch.rand(2, 1, 2, 2), torch.tensor([0, 2]), unlabelled=x_u)
+        >>> batch = Batch(torch.rand(2, 1, 2, 2), torch.tensor([0, 2]), epoch=0, unlabelled=x_u)
         >>> list(ALDVAT().loss(model, batch)), list(ALDVAT.probe(num_particles=2).loss(model, batch))
         (['labelled', 'unlabelled', 'labelled_distance'], ['labelled', 'unlabelled'])
     """

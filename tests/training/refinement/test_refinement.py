@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -23,13 +24,13 @@ from aureole.core.errors import InputError
 from aureole.core.records import RefinementRow, read_record
 from aureole.data import Data
 from aureole.models import ModelConfig
-from aureole.refine import PVAR, Detector, Marginal
+from aureole.refine import PVAR, Detector, Marginal, Refiner
 from aureole.training.config import SGD, Engine, Evaluation, Training
 from aureole.training.evaluation.sources import ForeignModel
-from aureole.training.fit import WEIGHTS, load_model
+from aureole.training.fit import CONFIG, WEIGHTS, claim_folder, load_model
 from aureole.training.optimizers import RAdam
-from aureole.training.refinement.attacked import attacked, pixels
-from aureole.training.refinement.measure import Judge
+from aureole.training.refinement.attacked import Attacked, attacked, pixels
+from aureole.training.refinement.measure import Judge, measure
 from aureole.training.refinement.run import LEARNER, Refinement, run_refinement
 
 ENGINE = Engine(progress=False, accelerator="cpu")
@@ -272,11 +273,49 @@ def test_what_is_wrong_is_said(finished: Path, tmp_path: Path) -> None:
         Training(model=ModelConfig(name="vulnerability-unet"))
     with pytest.raises(InputError, match="num_examples"):
         replace(TINY, num_examples=0)
+    with pytest.raises(InputError, match="num_pictures must be at least 1; got -3"):
+        replace(TINY, num_pictures=-3)
+    with pytest.raises(InputError, match="nothing reaches a class to be refined"):
+        replace(TINY, refiner=replace(TINY.refiner, method=PVAR(targeted=True)))
     with pytest.raises(InputError, match="no run at"):
         run_refinement(replace(TINY, victim=None, victim_folder="nowhere"), tmp_path / "a")
     unet = replace(TINY.refiner, model=ModelConfig(name="vulnerability-unet"))
     with pytest.raises(InputError, match="16"):
         run_refinement(replace(TINY, refiner=unet, victim=None, victim_folder=str(finished / "victim")), tmp_path / "b")
+
+
+def test_a_detector_without_its_layer_is_told_before_any_work_and_leaves_the_folder_free(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = replace(TINY, victim=None, victim_folder=str(finished / "victim"))
+    monkeypatch.setattr("aureole.training.refinement.run.attacked", lambda *_, **__: pytest.fail("attacked first"))
+    with pytest.raises(InputError, match="nosuch"):
+        run_refinement(replace(run, detector=Detector(hidden_layer="nosuch")), tmp_path / "run")
+    assert not (tmp_path / "run" / CONFIG).exists()
+    claim_folder(run, tmp_path / "run")
+    with pytest.raises(InputError, match="holds another run"):
+        run_refinement(replace(run, detector=Detector(hidden_layer="nosuch")), tmp_path / "run")
+    assert (tmp_path / "run" / CONFIG).exists()
+
+
+@pytest.mark.parametrize("among", ["all", "changed"])
+def test_rivals_choose_among_the_pixels_that_the_map_may_choose(
+    among: Literal["all", "changed"], finished: Path
+) -> None:
+    victim, _ = load_model(finished / "victim")
+    test = TINY.refiner.data.test(60)
+    x = pixels(test)
+    some = torch.rand(60, 1, 8, 8, generator=torch.Generator().manual_seed(0)) < 0.2
+    x_source = (x + 0.3 * some).clamp(0, 1)
+    refiner = Refiner(torch.nn.Conv2d(1, 1, 1), share=0.1, among=among)
+    judge = Judge.of(victim, Detector(num_bootstrap=2), x, test.labels)
+    rows = measure(judge, refiner, {"noise": Attacked(x, x_source, 0.0)}, test.labels)
+    found = {row.pixels: row.changed for row in rows}
+    changed = (x_source != x).flatten(1).sum(1).double() / 64
+    most = changed.clamp(max=refiner.count(x) / 64).mean().item()
+    for label in ("map", "gradient", "integrated gradient", "random"):
+        assert (found[label] == pytest.approx(most)) is (among == "changed")
+    assert found["size"] == pytest.approx(most)  # unchanged pixels are the smallest anyway
 
 
 def test_an_attack_that_changes_nothing_is_refused(

@@ -21,6 +21,8 @@ from aureole.data.streamed import ImageSet
 from aureole.metrics import model_fingerprint
 from aureole.training.callbacks import progress_bar
 
+_PIXELS = 10**6  # of one pass, 1,000 images of 32x32
+
 
 @dataclass(frozen=True, eq=False)
 class Attacked:
@@ -42,6 +44,17 @@ def pixels(images: ImageSet) -> Float[Tensor, "images channels height width"]:
     return images.batch(torch.arange(len(images))).float().div_(255)
 
 
+def batch_size(x: Float[Tensor, "images *event"], most: int) -> int:
+    """Return how many images go through a network at once: fewer of large ones, of which a pass needs more memory.
+
+    Example:
+        >>> from aureole.training.refinement.attacked import batch_size
+        >>> batch_size(torch.zeros(1, 3, 32, 32), 250), batch_size(torch.zeros(1, 3, 224, 224), 250)
+        (250, 19)
+    """
+    return max(1, min(most, _PIXELS // x[0, 0].numel()))
+
+
 def attacked(
     victim: nn.Module,
     attack: Attack,
@@ -49,7 +62,6 @@ def attacked(
     folder: Path,
     *,
     seed: int,
-    batch_size: int = 250,
     name: str = "attack",
     progress: bool = True,
 ) -> Attacked:
@@ -61,7 +73,6 @@ def attacked(
         images: what is attacked, with their labels.
         folder: where the images are kept, one file for each combination of the above.
         seed: of the attack's random numbers, which belong to the images.
-        batch_size: images at once.
         name: of the attack, for the progress bar.
         progress: show a bar.
 
@@ -77,7 +88,7 @@ def attacked(
     parts, clock = list[Tensor](), time.perf_counter()
     with progress_bar(enabled=progress) as bar:
         task = bar.add_task(f"{name} on {images.name}", total=len(x), note="")
-        for place in torch.arange(len(x)).split(batch_size):
+        for place in torch.arange(len(x)).split(batch_size(x, 250)):
             streams = Streams.of(mix_seed(seed, 6), place)  # the attack moves them to the device of the images
             found = attack(victim, x[place].to(device), images.labels[place].to(device), generator=streams)
             parts.append(found.cpu())

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from aureole.refine import (
     top_pixels,
 )
 from aureole.refine.detector import Reference, TooFewExamplesError
-from aureole.training.refinement.attacked import Attacked
+from aureole.training.refinement.attacked import Attacked, batch_size
 
 _BATCH = 100
 _TIMED = 50  # images that the time of a refinement is taken from, one by one
@@ -93,7 +94,7 @@ class Judge:
     def predict(self, x: Tensor) -> Tensor:
         """Return the victim's classes."""
         with frozen(self.victim):
-            return torch.cat([predict(self.victim, part) for part in x.split(_BATCH)]).argmax(-1)
+            return _in_batches(lambda part: predict(self.victim, part), x).argmax(-1)
 
     def _detection(self, x: Tensor, x_adv: Tensor, y: Tensor) -> DetectionAUC | None:
         """Return DetAUC; None where too few attacks succeed, or too little is known of a class."""
@@ -129,7 +130,7 @@ def measure(
         rows.append(judge.row(name, "all", 1.0, x, x_source, y, pair.seconds, 0.0))
         if place >= len(pairs) - num_compared:
             continue
-        x_adv = torch.cat([refiner(*parts) for parts in zip(x.split(_BATCH), x_source.split(_BATCH), strict=True)])
+        x_adv = _in_batches(refiner, x, x_source)
         seconds = _seconds(refiner, x, x_source)
         rows.append(judge.row(name, "map", refiner.share, x, x_adv, y, pair.seconds, seconds))
         if rivals and place == 0:
@@ -137,28 +138,32 @@ def measure(
     return rows
 
 
+def _in_batches(call: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """Return what a function makes of images and what belongs to them, so many at once as memory is good for."""
+    parts = zip(*(tensor.split(batch_size(tensors[0], _BATCH)) for tensor in tensors), strict=True)
+    return torch.cat([call(*part) for part in parts])
+
+
 def _rivals(judge: Judge, refiner: Refiner, name: str, pair: Attacked, y: Tensor) -> list[RefinementRow]:
     x, x_source = pair.x, pair.x_source
     streams = Streams.of(0, torch.arange(len(x)))
 
-    def each(rank: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-        return torch.cat([rank(*parts) for parts in zip(*(t.split(_BATCH) for t in tensors), strict=True)])
-
     with torch.no_grad(), frozen(refiner.network):
-        rankings = {"map": each(refiner.scores, x, x_source)}
+        rankings = {"map": _in_batches(refiner.scores, x, x_source)}
     rankings["size"] = by_size(x, x_source)
     for label, num_points in (("gradient", 1), ("integrated gradient", 8)):
-        rankings[label] = each(
+        rankings[label] = _in_batches(
             lambda a, b, c, n=num_points: by_gradient(judge.victim, a, b, c, num_points=n), x, x_source, y
         )
     rankings["random"] = at_random(x, streams)
     rows = list[RefinementRow]()
-    for label, ranking in rankings.items():
+    for label, scores in rankings.items():
+        ranking = refiner.eligible(scores, x, x_source)  # all choose among the same pixels
         if label != "map":
             x_adv = refined(x, x_source, top_pixels(ranking, refiner.count(x)))
             rows.append(judge.row(name, label, refiner.share, x, x_adv, y, pair.seconds, 0.0))
         clock = time.perf_counter()
-        x_few = each(lambda a, b, c, d: fewest_pixels(judge.victim, a, b, c, d).x_adv, x, x_source, ranking, y)
+        x_few = _in_batches(lambda a, b, c, d: fewest_pixels(judge.victim, a, b, c, d).x_adv, x, x_source, ranking, y)
         seconds = (time.perf_counter() - clock) / len(x)
         rows.append(judge.row(name, f"{label}, fewest", 1.0, x, x_few, y, pair.seconds, seconds))
     return rows
@@ -196,12 +201,12 @@ def write_pairs(
     x, x_source, y = pair.x, pair.x_source, test.labels
     some = slice(0, 20 * count)
     x, x_source, y = x[some], x_source[some], y[some]
-    x_refined = refiner(x, x_source)
+    x_refined = _in_batches(refiner, x, x_source)
     fooled = (judge.predict(x) == y) & (judge.predict(x_source) != y) & (judge.predict(x_refined) != y)
     chosen = (fooled if bool(fooled.any()) else torch.ones_like(fooled)).nonzero().flatten()[:count]
     x, x_source, x_refined, y = x[chosen], x_source[chosen], x_refined[chosen], y[chosen]
     with frozen(refiner.network):
-        theta = refiner.map(x, x_source)
+        theta = _in_batches(refiner.map, x, x_source)
     arrays = {
         "x": x, "x_source": x_source, "x_refined": x_refined, "map": theta, "labels": y, "index": chosen,
         "predicted": judge.predict(x), "predicted_source": judge.predict(x_source),
@@ -211,6 +216,7 @@ def write_pairs(
     if compared:
         arrays["x_compared"] = torch.stack(list(compared.values()))
         arrays["predicted_compared"] = torch.stack([judge.predict(images) for images in compared.values()])
+    kept: dict[str, Any] = {key: value.numpy() for key, value in arrays.items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
     try:
         np.savez_compressed(
@@ -219,7 +225,7 @@ def write_pairs(
             compared=np.array(list(compared), dtype=str),
             class_names=np.array(test.class_names),
             names=np.array([f"{name}-{place}" for place in chosen.tolist()]),
-            **{key: value.numpy() for key, value in arrays.items()},
+            **kept,
         )
         temporary.replace(path)
     except OSError as error:

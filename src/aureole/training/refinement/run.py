@@ -27,7 +27,7 @@ from aureole.refine import PVAR, Detector, StoredSource
 from aureole.training.config import Training
 from aureole.training.evaluation.sources import ForeignModel
 from aureole.training.experiment import Around, prepared
-from aureole.training.fit import claim_folder, fit
+from aureole.training.fit import CONFIG, claim_folder, fit
 from aureole.training.optimizers import RAdam
 from aureole.training.recording import Stopwatch, recorded
 from aureole.training.refinement.attacked import Attacked, attacked
@@ -80,21 +80,28 @@ class Refinement(Around):
     def __post_init__(self) -> None:
         if not isinstance(self.refiner.method, PVAR):
             raise InputError(f"a refinement trains a PVAR; got the method {self.refiner.method.title}")
+        self._check_network(self.refiner.method)
+        if not self.sources:
+            raise InputError("a refinement needs at least one attack to refine; got none")
+        for name, count in {"num_examples": self.num_examples, "num_pictures": self.num_pictures}.items():
+            if count is not None and count < 1:
+                raise InputError(f"{name} must be at least 1; got {count}")
+
+    def _check_network(self, method: PVAR) -> None:
         name = self.refiner.model.name
         if name in MODELS:
             known = ", ".join(MAPS)
             raise InputError(f"a refinement trains a map of pixels; {name} is a classifier: choose one of {known}")
         if name not in MAPS:
             raise unknown_name("map network", name, MAPS)
-        if self.refiner.method.conditioned != name.endswith("-conditioned"):
-            wanted = "that ends in -conditioned" if self.refiner.method.conditioned else "without -conditioned"
+        if method.conditioned != name.endswith("-conditioned"):
+            wanted = "that ends in -conditioned" if method.conditioned else "without -conditioned"
+            raise InputError(f"method.conditioned is {method.conditioned}: choose a map {wanted}; got {name}")
+        if method.targeted:
             raise InputError(
-                f"method.conditioned is {self.refiner.method.conditioned}: choose a map {wanted}; got {name}"
+                "the attacks of a run are untargeted, so that nothing reaches a class to be refined: leave"
+                " method.targeted False, or train PVAR(targeted=True) in a loop of your own with a targeted attack"
             )
-        if not self.sources:
-            raise InputError("a refinement needs at least one attack to refine; got none")
-        if self.num_examples is not None and self.num_examples < 1:
-            raise InputError(f"num_examples must be at least 1, or None; got {self.num_examples}")
 
     @property
     def title(self) -> str:
@@ -121,6 +128,7 @@ def run_refinement(config: Refinement, folder: Path, *, recipe: str = "") -> Rec
     Raises:
         InputError: data, model or folder cannot be used, or the attack changes nothing.
     """
+    new = not (folder / CONFIG).exists()
     claim_folder(config, folder)
     if (folder / RECORD_NAME).exists():
         return read_record(folder)
@@ -129,15 +137,22 @@ def run_refinement(config: Refinement, folder: Path, *, recipe: str = "") -> Rec
     assert isinstance(method, PVAR)
     splits = learner.data.train_and_validation()
     victim = prepared(config.victim, folder / config.victim_folder, learner, splits, recipe)
+    device = next((p.device for p in victim.parameters()), torch.device("cpu"))
+    try:
+        config.detector.check(victim, splits.train.batch(torch.arange(1)).to(device).float().div_(255))
+    except InputError:
+        if new:  # leave the folder to a detector that fits
+            (folder / CONFIG).unlink()
+        raise
     learned = {part: _attacked(config, folder, victim, part, splits) for part in ("train", "validation")}
     source = StoredSource(victim, learned["train"].x_source, learned["validation"].x_source)
     network, history, seconds = fit(learner, folder, splits, source)
-    victim = victim.cpu()
-    judge = Judge.of(victim, config.detector, learned["train"].x, splits.train.labels)
-    test = learner.data.test(config.num_examples)
+    test, victim = learner.data.test(config.num_examples), victim.to(device)  # attacks run where the victim ran before
     pairs = {
         name: _attacked(config, folder, victim, "test", splits, name) for name in (*config.sources, *config.compare)
     }
+    victim = victim.cpu()
+    judge = Judge.of(victim, config.detector, learned["train"].x, splits.train.labels)
     refiner, num_compared = method.refiner(network), len(config.compare)
     rows = measure(judge, refiner, pairs, test.labels, num_compared=num_compared, rivals=config.rivals)
     write_pairs(judge, refiner, pairs, test, config.num_pictures, folder / "pairs.npz", num_compared=num_compared)
@@ -173,6 +188,6 @@ def _attacked(
     found = attacked(
         victim, attack, images, home, seed=learner.seed, name=f"{name}-{part}", progress=learner.engine.progress
     )
-    if part == "train" and torch.equal(found.x, found.x_source):
+    if name in config.sources and torch.equal(found.x, found.x_source):
         raise InputError(f"the attack {name} changes none of the {len(images)} images: there is nothing to refine")
     return found
