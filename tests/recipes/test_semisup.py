@@ -50,12 +50,13 @@ def test_every_method_trains_on_the_digits(name: str, tmp_path: Path) -> None:
 
 def test_the_digits_are_learned_and_unlabelled_ones_help(tmp_path: Path) -> None:
     found = {}
-    for name in ("supervised", "vat"):
+    for name in ("supervised", "vat", "mixmatch"):
         run = with_engine(find_recipe(f"semisup-{name}").build(), progress=False, accelerator="cpu")
         (record,) = run_experiment(run, tmp_path / name, recipe=f"semisup-{name}")
         found[name] = record.evaluations[0].accuracy
     assert found["supervised"] > 0.65
     assert found["vat"] > found["supervised"] + 0.03
+    assert found["mixmatch"] > found["supervised"]
 
 
 @pytest.mark.parametrize("preset", ["probe", "algorithm"])
@@ -123,9 +124,12 @@ def test_a_short_run_does_not_end_before_its_ramp(setting: Literal["digits", "mn
         assert isinstance(run, Training)
         assert isinstance(run.method, SemiSupervised)
         assert run.method.ramp == type(ramped[name])(quarter)
-        assert (
-            replace(run.method, ramp=ramped[name], ema_decay=getattr(METHODS[name], "ema_decay", None)) == METHODS[name]
-        )
+        usual = METHODS[name]
+        assert isinstance(usual, SemiSupervised)
+        weight = 10.0 if (name, setting) == ("mixmatch", "digits") else usual.weight
+        plain = replace(run.method, ramp=usual.ramp, ema_decay=usual.ema_decay)
+        assert (run.method.weight, replace(plain, weight=usual.weight)) == (weight, usual)
+        assert (weight == usual.weight) is ("a weight of" not in run.proxy_reason)
         assert f"a ramp over {quarter} epochs instead of" in run.proxy_reason
 
 
