@@ -33,11 +33,11 @@ from rich.table import Table
 from search import Row, rows_of, seconds
 from torch import Tensor, nn
 
+from aureole.core.folding import folded, keep_memory
 from aureole.core.model import predict
 from aureole.explain import ExplainedStudent, ExplainerUNet, own_map
 from aureole.explain.attributions import Attributing, IntegratedGradients
 from aureole.explain.grad_cam import GradCAM
-from aureole.explain.inference import folded, keep_memory
 from aureole.explain.perturbed import RISE, Occlusion
 from aureole.models import FourBlocks
 

@@ -132,15 +132,19 @@ def differences(size: int, batch_size: int) -> dict[str, dict[str, float]]:
 
 
 def at_test(size: int, batch_size: int, repetitions: int) -> dict[str, Any]:
-    """Return seconds an image of the map by the U-Net, of the hard mask, and of both for one image alone."""
+    """Return seconds an image of the map by the U-Net, of the hard mask, and of both for one image, also folded."""
     net, x = UNet().eval(), torch.rand(batch_size, 3, size, size)
     count, refiner = num_pixels(SHARE, size, size), Refiner(net, share=SHARE)
     with torch.no_grad():
         scores = net(x)[:, 0]
         unet = [seconds(lambda: net(x)) / batch_size for _ in range(repetitions)]
         top = [seconds(lambda: top_pixels(scores, count)) / batch_size for _ in range(repetitions)]
-        alone = [seconds(lambda: refiner(x[:1], x[:1])) for _ in range(repetitions)]
-    return {"batch_size": batch_size, "unet": spread(unet), "top_pixels": spread(top), "one_image": spread(alone)}
+        alone, fast = (
+            [seconds(lambda run=run: run(x[:1], x[:1])) for _ in range(repetitions)]
+            for run in (refiner, refiner.folded())
+        )
+    found = {"unet": unet, "top_pixels": top, "one_image": alone, "one_image_folded": fast}
+    return {"batch_size": batch_size} | {name: spread(values) for name, values in found.items()}
 
 
 def measure(size: int, given: argparse.Namespace) -> dict[str, Any]:
@@ -175,8 +179,11 @@ def show(results: list[dict[str, Any]]) -> None:
         console.print(table)
         for dtype, found in (r["differences"] or {}).items():
             console.print(f"{dtype}: value {found['value']:.1e}, gradient {found['gradient']:.1e}")
-        unet, top, alone = (1000 * r["at_test"][name]["median"] for name in ("unet", "top_pixels", "one_image"))
-        console.print(f"at test, an image: U-Net {unet:.2f} ms, top pixels {top:.3f} ms; one alone {alone:.2f} ms\n")
+        unet, top, *alone = (1000 * found["median"] for name, found in r["at_test"].items() if name != "batch_size")
+        console.print(
+            f"at test, an image: U-Net {unet:.2f} ms, top pixels {top:.3f} ms; one alone {alone[0]:.2f} ms, folded"
+            f" {alone[1]:.2f} ms\n"
+        )
 
 
 def main() -> None:

@@ -40,5 +40,5 @@ def test_a_run_measures_shows_and_writes(
     assert found["differences"]["float64"]["gradient"] < 1e-12
     assert found["differences"]["float32"]["value"] < 1e-5
     assert set(found["times"]) == set(module.MASKS)
-    assert {"unet", "top_pixels", "one_image"} < set(found["at_test"])
+    assert {"unet", "top_pixels", "one_image", "one_image_folded"} < set(found["at_test"])
     assert "streamed" in capsys.readouterr().out

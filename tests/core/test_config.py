@@ -13,6 +13,7 @@ from torch import nn
 
 from aureole import L1, L2, RBF, FeatureRBF, InputError, Langevin, Linf, ParticleSearch
 from aureole.core.config import from_values, to_values
+from aureole.core.selection import Marginal
 from aureole.recipes import RECIPES
 from aureole.training.config import Training
 from aureole.training.sweep import Sweep
@@ -133,3 +134,8 @@ def test_what_a_sweep_holds_is_written_down() -> None:
     sweep = RECIPES["thesis-table-5.3"].build()
     assert isinstance(sweep, Sweep)
     assert list(to_values(sweep)["runs"]) == list(sweep.runs)
+
+
+def test_a_class_that_has_moved_is_found_by_its_older_name() -> None:
+    assert from_values({"type": "aureole.refine.selection:Marginal"}) == Marginal()
+    assert to_values(Marginal())["type"] == "aureole.core.selection:Marginal"

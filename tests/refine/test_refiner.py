@@ -16,6 +16,7 @@ from aureole.core.balls import L2, Linf
 from aureole.core.errors import InputError
 from aureole.core.method import Batch
 from aureole.core.random import Streams
+from aureole.models.unet import UNet
 from aureole.particles import ParticleSearch
 from aureole.refine import (
     PVAR,
@@ -316,3 +317,23 @@ def test_mistakes_are_named(mistake: Mistake) -> None:
     with pytest.raises(InputError, match=mistake.said) as caught:
         mistake.call()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("conditioned", [False, True])
+def test_a_folded_refiner_makes_the_same_map(conditioned: bool) -> None:
+    network = UNet(6 if conditioned else 3, widths=(4, 8))
+    for norm in [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]:
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    x, x_source = torch.rand(3, 3, 12, 9), torch.rand(3, 3, 12, 9)
+    refiner = Refiner(network.eval(), share=0.2, conditioned=conditioned, among="changed")
+    fast = refiner.folded()
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
+    assert any(isinstance(module, nn.BatchNorm2d) for module in refiner.modules())
+    torch.testing.assert_close(fast.map(x, x_source), refiner.map(x, x_source), rtol=1e-4, atol=1e-5)
+    assert (fast.share, fast.conditioned, fast.choice, fast.among) == (0.2, conditioned, "top", "changed")
+    assert torch.equal(fast(x, x_source), refiner(x, x_source))

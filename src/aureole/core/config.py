@@ -13,6 +13,8 @@ from typing import Any
 
 from aureole.core.errors import InputError
 
+_MOVED = {"aureole.refine.selection": "aureole.core.selection"}  # modules that older records know by another name
+
 
 def to_values(config: Any) -> Any:
     """Return a configuration as dictionaries, lists, numbers, strings and None.
@@ -69,7 +71,7 @@ def from_values(values: Any) -> Any:
 
 def _class_named(name: str) -> type:
     module, _, qualname = name.partition(":")
-    found = None
+    module, found = _MOVED.get(module, module), None
     if module == "aureole" or module.startswith("aureole."):
         try:
             found = getattr(importlib.import_module(module), qualname, None)

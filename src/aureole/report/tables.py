@@ -116,7 +116,7 @@ def _victim_table(records: Sequence[Record], victim: str, lines: Sequence[Line])
 
     table = Table(
         title=Text(f"{data_of(records).name}, {victim}"),
-        caption="share: most pixels; changed: those that differ; L2: of all images, of those fooled; ms: an image, attack and map",
+        caption="share: most pixels; changed: those that differ; L2: of all, of those fooled; ms: of attack and map",
         caption_justify="left",
         title_justify="left",
         box=box.SIMPLE_HEAD,

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from aureole.core.errors import InputError
+from aureole.core.folding import folded, keep_memory
 from aureole.explain import ExplainedStudent, ExplainerUNet, own_map
-from aureole.explain.inference import folded, keep_memory
 from aureole.models import FourBlocks, ResNet
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -147,7 +147,7 @@ def test_no_relu_overwrites_what_it_does_not_own():
 
 FAULTS = """
 import resource, torch
-from aureole.explain.inference import keep_memory
+from aureole.core.folding import keep_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

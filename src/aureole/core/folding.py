@@ -36,7 +36,7 @@ def folded(network: _Network) -> _Network:
     Example:
         >>> from aureole.explain.base import own_map
         >>> from aureole.explain.explainer import ExplainedStudent, ExplainerUNet
-        >>> from aureole.explain.inference import folded
+        >>> from aureole.core.folding import folded
         >>> from aureole.models import FourBlocks
         >>> network, x = ExplainedStudent(ExplainerUNet(3), FourBlocks((2, 4, 8, 16))), torch.rand(1, 3, 32, 32)
         >>> torch.allclose(own_map(folded(network), x), own_map(network, x), atol=1e-5)
@@ -68,7 +68,7 @@ def keep_memory(megabytes: int = 31) -> None:
         InputError: it is outside that range.
 
     Example:
-        >>> from aureole.explain.inference import keep_memory
+        >>> from aureole.core.folding import keep_memory
         >>> keep_memory()
     """
     if not 1 <= megabytes <= 31:
