@@ -100,6 +100,17 @@ def test_the_figures_sweep_attacks_and_shares() -> None:
     assert {r.victim_folder for r in both.values()} == {"../resnet32", "../resnet56"}
 
 
+def test_maps_may_learn_from_more_images() -> None:
+    for name, data in (("thesis-figure-3.6", "victim"), ("thesis-figure-3.7", "resnet32")):
+        runs = refinements(name, attacks=("bim",), shares=(0.3,), form="conditioned", num_learned=6000)
+        ((key, run),) = runs.items()
+        assert key == f"{data}-bim-0.3-conditioned-6000-seed0"
+        assert run.refiner.data.num_train == 6000
+        assert "the map from 6,000 images in at most" in run.refiner.proxy_reason
+        with pytest.raises(InputError, match="give --scale small"):
+            refinements(name, scale="paper", num_learned=6000)
+
+
 def test_source_attacks_are_those_of_the_thesis() -> None:
     found = case("mnist", "paper").sources("pgd", "bim", "autoattack", "mim-10")
     assert found["pgd"] == PGD(ball=Linf(0.3), num_steps=40, step_size=0.3 / 30)

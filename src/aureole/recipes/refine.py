@@ -219,6 +219,24 @@ def formed(found: Case, form: Form) -> Case:
     return replace(found, learner=learner)
 
 
+def learning_from(found: Case, num_learned: int | None) -> Case:
+    """Return a case of the cheaper scale whose map learns from another number of images; None leaves it as it is.
+
+    Raises:
+        InputError: it is the paper's scale, where the map learns from all.
+    """
+    if num_learned is None:
+        return found
+    usual = found.learner.data.num_train
+    if usual is None:
+        raise InputError("the paper's maps learn from all images: give --scale small for num_learned")
+    return replace(
+        found,
+        learner=replace(found.learner, data=replace(found.learner.data, num_train=num_learned)),
+        reason=found.reason.replace(f"the map from {usual:,} images", f"the map from {num_learned:,} images"),
+    )
+
+
 def _learner(found: Case, method: PVAR, **changes: object) -> Training:
     """Return the run that trains the map, which says how it differs from the thesis's."""
     other = "" if isinstance(method.selection, Concrete) else f"; {type(method.selection).__name__} for Concrete"
