@@ -106,6 +106,7 @@ def test_maps_may_learn_from_more_images() -> None:
         ((key, run),) = runs.items()
         assert key == f"{data}-bim-0.3-conditioned-6000-seed0"
         assert run.refiner.data.num_train == 6000
+        assert run.refiner.label == "bim, 0.3 of the pixels, conditioned, 6,000 images"
         assert "the map from 6,000 images in at most" in run.refiner.proxy_reason
         with pytest.raises(InputError, match="give --scale small"):
             refinements(name, scale="paper", num_learned=6000)

@@ -37,6 +37,9 @@ def _sweep(
         for source in sources:
             for share in shares:
                 run = refinement(formed(found, form), share, source, victim_folder=f"../{victim}")
+                if num_learned is not None:
+                    label = f"{run.refiner.label}, {num_learned:,} images"
+                    run = replace(run, refiner=replace(run.refiner, label=label))
                 runs[_name(victim, source, share, form, seed, more)] = with_seed(run, seed)
     return Sweep(title=title, runs=runs)
 
