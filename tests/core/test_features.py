@@ -158,7 +158,7 @@ def test_tokens_are_averaged() -> None:
 
 def test_a_hidden_layer_that_cannot_be_found_says_how_to_name_it() -> None:
     model, x = Bare(), torch.rand(2, 3, 8, 8)
-    with pytest.raises(InputError, match=r"layer=.*--hidden-layer NAME.*'body.1', 'body.0'") as caught:
+    with pytest.raises(InputError, match=r"layer=.*--detector.hidden-layer NAME.*'body.1', 'body.0'") as caught:
         last_hidden(model, x)
     assert "\n" not in str(caught.value)
     torch.testing.assert_close(last_hidden(model, x, "body"), model.body(x).mean((2, 3)).detach())
