@@ -223,6 +223,7 @@ def figure_3_8(
     seeds: tuple[int, ...] = (0,),
     shares: tuple[float, ...] = SHARES,
     num_train: int = 5000,
+    form: Form = "plain",
 ) -> Sweep:
     """AdvAcc and l2 of refined BIM against the share of pixels, on ImageNet.
 
@@ -233,8 +234,9 @@ def figure_3_8(
         seeds: of the maps.
         shares: beta; 1 is the source attack itself, a row of every run.
         num_train: images that the maps learn from; each needs 1.2 MB of memory, with its attacked version.
+        form: of the map: plain, changed or conditioned; see ``aureole run refine --help``.
     """
-    found = _imagenet(victim, weights, data, num_train)
+    found = formed(_imagenet(victim, weights, data, num_train), form)
     runs: dict[str, Experiment] = {}
     for seed in seeds:
         for share in shares:
@@ -249,6 +251,7 @@ def figure_3_5(
     data: str = "imagenet",
     share: float = 0.3,
     num_train: int = 5000,
+    form: Form = "plain",
 ) -> Sweep:
     """Show refined images of ImageNet beside those of JSMA and SparseFool.
 
@@ -258,8 +261,9 @@ def figure_3_5(
         data: folder or hub name of images of one size, 224x224.
         share: beta.
         num_train: images that the map learns from; each needs 1.2 MB of memory, with its attacked version.
+        form: of the map: plain, changed or conditioned; see ``aureole run refine --help``.
     """
-    found = _imagenet(victim, weights, data, num_train)
+    found = formed(_imagenet(victim, weights, data, num_train), form)
     sweep = Sweep(title="Vulnerability maps, ImageNet", runs={f"bim-{share:g}-seed0": refinement(found, share, "bim")})
     _, sparse = _beside_sparse("cifar10", found, "paper")
     return _comparing(sweep, {name: sparse[name] for name in ("jsma", "sparsefool")})
@@ -278,7 +282,11 @@ def _imagenet(victim: str, weights: str | None, data: str, num_train: int) -> Ca
 
 
 def figure_3_4(
-    data: str | None = None, scale: Scale = "small", attack: str = "autoattack", share: float = 0.3
+    data: str | None = None,
+    scale: Scale = "small",
+    attack: str = "autoattack",
+    share: float = 0.3,
+    form: Form = "plain",
 ) -> Sweep:
     """Show refined images of a residual network's beside those of JSMA, SparseFool and CornerSearch, CIFAR-10.
 
@@ -287,12 +295,13 @@ def figure_3_4(
         scale: the paper's, or a declared cheaper one.
         attack: the source attack.
         share: beta.
+        form: of the map: plain, changed or conditioned; see ``aureole run refine --help``.
     """
     found, sparse = _beside_sparse("cifar10", case("cifar10", scale, data), scale)
     assert isinstance(found.victim, Training)
     if scale == "paper":
         found = replace(found, victim=replace(found.victim, model=replace(found.victim.model, name="resnet56")))
-    return _comparing(_sweep("Vulnerability maps, cifar10", found, (attack,), (share,), (0,)), sparse)
+    return _comparing(_sweep("Vulnerability maps, cifar10", found, (attack,), (share,), (0,), form=form), sparse)
 
 
 def figure_3_1(
@@ -301,6 +310,7 @@ def figure_3_1(
     scale: Scale = "small",
     attack: str = "pgd",
     share: float = 0.1,
+    form: Form = "plain",
 ) -> Sweep:
     """Show images, perturbations, maps and images refined to a tenth of the pixels.
 
@@ -310,14 +320,21 @@ def figure_3_1(
         scale: the paper's, or a declared cheaper one.
         attack: the source attack.
         share: beta.
+        form: of the map: plain, changed or conditioned; see ``aureole run refine --help``.
     """
-    return pictures(setting, attack)(data, scale, attack, share)
+    return pictures(setting, attack)(data, scale, attack, share, form)
 
 
 def pictures(setting: Literal["mnist", "cifar10", "fundus"], attack: str) -> Callable[..., Sweep]:
     """Return a recipe whose report shows images, perturbations, maps and refined images."""
 
-    def build(data: str | None = None, scale: Scale = "small", attack: str = attack, share: float = 0.3) -> Sweep:
+    def build(
+        data: str | None = None,
+        scale: Scale = "small",
+        attack: str = attack,
+        share: float = 0.3,
+        form: Form = "plain",
+    ) -> Sweep:
         """Show images, perturbations, vulnerability maps, selected perturbations and refined images.
 
         Args:
@@ -325,7 +342,9 @@ def pictures(setting: Literal["mnist", "cifar10", "fundus"], attack: str) -> Cal
             scale: the paper's, or a declared cheaper one.
             attack: the source attack.
             share: beta.
+            form: of the map: plain, changed or conditioned; see ``aureole run refine --help``.
         """
-        return _sweep(f"Vulnerability maps, {setting}", case(setting, scale, data), (attack,), (share,), (0,))
+        found = case(setting, scale, data)
+        return _sweep(f"Vulnerability maps, {setting}", found, (attack,), (share,), (0,), form=form)
 
     return build
