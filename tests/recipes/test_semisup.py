@@ -126,7 +126,7 @@ def test_a_short_run_does_not_end_before_its_ramp(setting: Literal["digits", "mn
         assert run.method.ramp == type(ramped[name])(quarter)
         usual = METHODS[name]
         assert isinstance(usual, SemiSupervised)
-        weight = 10.0 if (name, setting) == ("mixmatch", "digits") else usual.weight
+        weight = {("mixmatch", "digits"): 10.0, ("mean-teacher", setting): 30.0}.get((name, setting), usual.weight)
         plain = replace(run.method, ramp=usual.ramp, ema_decay=usual.ema_decay)
         assert (run.method.weight, replace(plain, weight=usual.weight)) == (weight, usual)
         assert (weight == usual.weight) is ("a weight of" not in run.proxy_reason)
@@ -140,7 +140,7 @@ def test_a_short_run_averages_over_fewer_steps() -> None:
         run = find_recipe(f"semisup-{name}").build("mnist", "small")
         assert isinstance(run, Training)
         assert getattr(run.method, "ema_decay", None) == 0.95
-        assert run.proxy_reason.endswith("weights averaged at 0.95 instead of 0.999")
+        assert "weights averaged at 0.95 instead of 0.999" in run.proxy_reason
 
 
 @pytest.mark.parametrize("name", METHODS)
