@@ -90,6 +90,24 @@ def test_the_papers_scale_is_repdistillers() -> None:
     assert len({type(method) for method in METHODS.values()}) == 17
 
 
+def test_a_teacher_may_know_more_than_its_student_sees() -> None:
+    def budget(**teacher: int) -> Distilling:
+        spent = Budget(num_train=5000, epochs=8, **teacher)
+        return Ground(setting="cifar10", scale="small", budget=spent).distilling("kd", "resnet20-resnet8")
+
+    run = budget(teacher_num_train=20_000, teacher_epochs=15)
+    assert isinstance(run.teacher, Training)
+    assert (run.student.data.num_train, run.student.epochs) == (5000, 8)
+    assert (run.teacher.data.num_train, run.teacher.epochs) == (20_000, 15)
+    assert "a teacher from 20,000 in 15" in run.student.proxy_reason
+    assert "20,000 training images, 15 of 240 epochs" in run.teacher.proxy_reason
+    assert "a teacher from" not in run.teacher.proxy_reason
+    usual = budget()
+    assert isinstance(usual.teacher, Training)
+    assert (usual.teacher.data, usual.teacher.epochs) == (usual.student.data, usual.student.epochs)
+    assert "a teacher from" not in usual.student.proxy_reason
+
+
 def test_a_short_run_shortens_what_counts_epochs() -> None:
     base = Ground(setting="cifar10", scale="small", budget=Budget(epochs=24)).classifier("resnet20")
     stages = {name: with_method(base, name).method.warm_up_epochs for name in METHODS}

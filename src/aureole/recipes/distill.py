@@ -85,19 +85,36 @@ class Budget:
         num_test: the first so many test images; None for all.
         num_attacked: TALD's particles belong to the first so many images of a batch, as in its authors' code; None for
             all of them.
+        teacher_num_train: training images of the teacher, which may know more than its student sees; None for as many.
+        teacher_epochs: of the teacher; None for as many.
     """
 
     num_train: int | None = 10_000
     epochs: int = 8
     num_test: int | None = 5_000
     num_attacked: int | None = 10
+    teacher_num_train: int | None = None
+    teacher_epochs: int | None = None
+
+    @property
+    def of_teacher(self) -> Budget:
+        """The same for the teacher."""
+        number = self.num_train if self.teacher_num_train is None else self.teacher_num_train
+        epochs = self.epochs if self.teacher_epochs is None else self.teacher_epochs
+        return replace(self, num_train=number, epochs=epochs, teacher_num_train=None, teacher_epochs=None)
 
     @property
     def reason(self) -> str:
         """How a run differs from the paper's."""
         images = "" if self.num_train is None else f"{self.num_train:,} training images, "
         tested = "" if self.num_test is None else f", the first {self.num_test:,} test images"
-        return f"{images}{self.epochs} of {EPOCHS} epochs at a cosine rate{tested}"
+        text = f"{images}{self.epochs} of {EPOCHS} epochs at a cosine rate{tested}"
+        other = self.of_teacher
+        if (other.num_train, other.epochs) == (self.num_train, self.epochs):
+            return text
+        return (
+            f"{text}, a teacher from {'all' if other.num_train is None else f'{other.num_train:,}'} in {other.epochs}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +185,8 @@ class Ground:
         run = with_method(run, name, tald)
         if self.setting == "cifar100" and self.scale == "paper" and name != "none":
             run = replace(run, paper=distill_published.taught(name, pair) if tald is None else {})
-        return Distilling(student=run, teacher=replace(self.classifier(teacher), label=f"teacher, {teacher}"))
+        taught_by = replace(self, budget=self.budget.of_teacher).classifier(teacher)
+        return Distilling(student=run, teacher=replace(taught_by, label=f"teacher, {teacher}"))
 
 
 def _digits(network: str, data: str | None) -> Training:
