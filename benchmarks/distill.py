@@ -57,6 +57,7 @@ from aureole.distill import (
     Supporting,
 )
 from aureole.models import ModelConfig
+from aureole.recipes.tald_study import FORMS as CHEAPER
 
 PLAIN, BSS_STEP, ALL_STEPS = "student alone", "KD + BSS", "KD + BSS, all 10 steps"
 _METHODS = (KD, FitNet, AT, SP, CC, VID, RKD, PKT, AB, FT, NST, CRD, SSKD, HSAKD, FSP, BSS)
@@ -76,12 +77,7 @@ FORMS: Mapping[str, Distillation] = {
     "KD + TALD, N = 1": _tald(1),
     "KD + TALD, N = 2": _tald(2),
     "KD + TALD, N = 4": _tald(),
-    "N = 4, fraction 0.25": _tald(fraction=0.25),
-    "N = 4, reuse 3": _tald(reuse=3),
-    "N = 4, shared gradient": _tald(shared_gradient=True),
-    "N = 4, teacher in bfloat16": _tald(teacher_dtype="bfloat16"),
-    "N = 4, fraction 0.25, shared gradient": _tald(fraction=0.25, shared_gradient=True),
-    "N = 4, fraction 0.25, reuse 3": _tald(fraction=0.25, reuse=3),
+    **{f"N = 4, {name}": _tald(**fields) for name, fields in CHEAPER.items()},
 }
 CASES: Mapping[str, Distillation] = {**TRAINED, **STAGES, **FORMS}
 QUICK = ("KD", "CRD", BSS_STEP, "KD + TALD, N = 4", "N = 4, fraction 0.25")

@@ -18,6 +18,7 @@ from aureole.particles.starts import Uniform
 from aureole.recipes import RECIPES, find_recipe
 from aureole.recipes.distill import CHEAP, METHODS, Budget, Ground, Teacher, networks, with_method
 from aureole.recipes.distill_published import CROSS_STYLE, SAME_STYLE
+from aureole.recipes.tald_study import FORMS
 from aureole.robust import Natural
 from aureole.training.config import Engine, Training
 from aureole.training.distillation import Distilling
@@ -25,6 +26,10 @@ from aureole.training.evaluation.sources import ForeignModel
 from aureole.training.study import DiversityStudy
 from aureole.training.sweep import Experiment, Sweep, run_experiment, with_engine
 
+SWEEPS = [
+    *(name for name in RECIPES if name.startswith(("thesis-figure-7.", "thesis-table-7.")) and name[-3:] != "7.1"),
+    "study-tald",
+]
 SWEEPS = [name for name in RECIPES if name.startswith(("thesis-figure-7.", "thesis-table-7.")) and name[-3:] != "7.1"]
 ENGINE = Engine(progress=False, accelerator="cpu")
 PAPER = Ground(setting="cifar100", scale="paper")
@@ -226,6 +231,27 @@ def test_the_table_times_bss_while_it_is_at_work() -> None:
     assert {run.num_boundary for run in runs.values()} == {0}
     (bss,) = (run.student.method for run in runs.values() if isinstance(run.student.method, BSS))
     assert bss.num_epochs == 240
+
+
+def test_cheaper_forms_stand_beside_whole_batches() -> None:
+    runs = students("study-tald", setting="digits", seeds=(0, 1), forms=("reuse 3", "fraction 0.25, shared gradient"))
+    assert list(runs)[:4] == [
+        "kd-without-seed0",
+        "kd-whole-batch-seed0",
+        "kd-reuse-3-seed0",
+        "kd-fraction-0.25-shared-gradient-seed0",
+    ]
+    assert len(runs) == 2 * 4
+    terms = [run.student.method.tald for run in list(runs.values())[:4]]
+    assert (terms[0].weight, terms[1]) == (0, TALD())
+    assert terms[2:] == [TALD(reuse=3), TALD(fraction=0.25, shared_gradient=True)]
+    cifar = students("study-tald", seeds=(0,))
+    assert {run.student.method.tald.max_images for run in cifar.values()} == {None}
+    assert len(cifar) == 2 + len(FORMS)
+    with pytest.raises(InputError, match="unknown form 'reuse': did you mean 'reuse 3'"):
+        sweep("study-tald", forms=("reuse",))
+    with pytest.raises(InputError, match="num_particles must be at least 1"):
+        sweep("study-tald", num_particles=0)
 
 
 def test_imagenet_has_torchdistills_settings() -> None:

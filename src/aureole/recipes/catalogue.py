@@ -21,6 +21,7 @@ from aureole.recipes.kernel_study import kernel_study
 from aureole.recipes.refine import refine
 from aureole.recipes.robust import SUMMARIES, robust
 from aureole.recipes.settings import THREATS, method, training
+from aureole.recipes.tald_study import tald_study
 from aureole.recipes.thesis import figure_5_1, figure_5_2, figure_5_4, figure_5_5, figure_5_6, figure_5_7, table_5_3
 from aureole.training.sweep import Experiment, Sweep
 
@@ -118,6 +119,7 @@ def _late() -> _Functions:
         "thesis-figure-7.6": (thesis_chapter7.figure_7_4, "MagSim and AngSim to the teacher (the runs of figure 7.4)"),
         "thesis-figure-7.7": (thesis_chapter7.figure_7_7, "accuracy against the number of TALD's particles"),
         "thesis-table-7.2": (thesis_chapter7.table_7_2, "time of an epoch of BSS and of TALD with several particles"),
+        "study-tald": (tald_study, "TALD on whole batches beside its cheaper forms: accuracy and cost"),
         "study-kernel": (kernel_study, "ALD under each kernel, temperature and balance"),
     }
 
