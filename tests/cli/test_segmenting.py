@@ -218,10 +218,16 @@ def test_a_bad_scan_stops_nobody_else(loaded: Loaded, capsys: pytest.CaptureFixt
     (folder / "corrupt.nii.gz").write_bytes(whole[: len(whole) // 2])
     write_hdf5(folder / "other.h5", picture=image)
     (folder / "._z_good.nii.gz").write_bytes(b"of another system")
-    assert main(["segment", "scans", "--run", "a", "--output", "out"]) == 2
+    import h5py
+
+    with h5py.File(folder / "group.h5", "w") as file:
+        file.create_group("image")
+    assert main(["segment", "missing.nii.gz", "scans", "--run", "a", "--output", "out"]) == 2
     out, err = capsys.readouterr()
     lines = err.splitlines()
     expected = {
+        "missing": "has no file",
+        "group": "is a group: expected a data set",
         "corrupt": "cannot be read as NIfTI",
         "series": "has 3 channels, and the network in a takes 1",
         "flat": "must be a volume (x, y, z)",
@@ -233,8 +239,8 @@ def test_a_bad_scan_stops_nobody_else(loaded: Loaded, capsys: pytest.CaptureFixt
     for name, words in expected.items():
         assert [line for line in lines if name in line and words in line], (name, lines)
         assert not list(Path("out").glob(f"{name}*"))
-    assert lines[-1].startswith("aureole: 6 of 7 scans could not be segmented: scans/corrupt.nii.gz, ")
-    assert lines[-1].endswith("and 1 more")
+    assert lines[-1].startswith("aureole: 8 of 9 scans could not be segmented: missing.nii.gz, scans/corrupt.nii.gz, ")
+    assert lines[-1].endswith("scans/singular.nii.gz")
     assert "wall" in out
     assert np.array_equal(read("out/z_good_mask.nii.gz")[0], thresholded(image))
     failed = json.loads(Path("out/volumes.json").read_text())["failed"]

@@ -40,7 +40,14 @@ BALLS = [
     Linf(0.05, None),
 ]
 OBJECTIVES = [CrossEntropy(), KL(), KL("adversarial||clean"), SquaredDifference(), Margin(), DLR(), Targeted()]
-KERNELS = [None, RBF(), RBF(0.5, "batch"), RBF(0.5, "batch", "image"), FeatureRBF(nn.Sequential(nn.AvgPool2d(2)))]
+KERNELS = [
+    None,
+    RBF(),
+    RBF(0.5, "batch"),
+    RBF(0.5, "batch", "image"),
+    FeatureRBF(nn.AvgPool2d(2)),
+    FeatureRBF(nn.AvgPool2d(2), gradient="others"),
+]
 STARTS = [AtImage(), InBall(), Uniform(0.02), Normal(0.02), SignedNormal(0.02), Probe(1.0)]
 STEPS = [Steepest(), Sign(), UnitL2(), Momentum(0.9), Langevin(0.1), Langevin(0.5, Momentum(0.5, Sign()))]
 

@@ -64,8 +64,10 @@ def test_identity_features_are_the_kernel_on_pixels() -> None:
     score, x_adv, x = problem()
     for bandwidth in ("median", 0.4):
         ours, features = (k(score, x_adv, x) for k in (RBF(bandwidth), FeatureRBF(nn.Identity(), bandwidth)))
-        for a, b in zip(ours, features, strict=True):
+        letter = FeatureRBF(nn.Identity(), bandwidth, gradient="others")(score, x_adv, x)
+        for a, b, c in zip(ours, features, letter, strict=True):
             torch.testing.assert_close(a, b)
+            torch.testing.assert_close(a, c)
 
 
 def test_linear_features_are_the_gradient_of_the_kernel() -> None:
@@ -88,6 +90,31 @@ def test_other_features_repel_down_the_slope_of_the_kernel() -> None:
     features = extractor(points)
     kernel = torch.exp(-(features[:, None] - features.detach()[None]).square().sum(-1) / (2 * 0.7**2))
     torch.testing.assert_close(found[:, 0], -torch.autograd.grad(kernel.sum() / N, points)[0])
+
+
+@pytest.mark.parametrize("scope", ["image", "batch"])
+def test_the_gradient_at_the_other_particle_is_the_one_of_the_thesis(scope: Any) -> None:
+    score, x_adv, x = problem()
+    extractor = nn.Sequential(nn.Flatten(), nn.Linear(10, 6), nn.Tanh()).double()
+    found = FeatureRBF(extractor, 0.7, scope, gradient="others")(score, x_adv, x).repulsion
+    own = FeatureRBF(extractor, 0.7, scope)(score, x_adv, x).repulsion
+    assert (found - own).abs().max() > 0.1 * own.abs().max()
+    groups = [x_adv[:, b] for b in range(BATCH)] if scope == "image" else [x_adv.flatten(0, 1)]
+    wanted = torch.stack([_by_the_letter(extractor, points) for points in groups], 1)
+    torch.testing.assert_close(found, wanted.view_as(x_adv))
+
+
+def _by_the_letter(extractor: nn.Module, points: Tensor) -> Tensor:
+    """Return 1/n sum_j grad_{x_j} K(Phi(x_j), Phi(x_i)) for each i, pair by pair."""
+    rows = []
+    for i in range(len(points)):
+        total = torch.zeros_like(points[i])
+        for j in range(len(points)):
+            x_j = points[j].clone().requires_grad_()
+            kernel = torch.exp(-(extractor(x_j[None]) - extractor(points[i][None])).square().sum() / (2 * 0.7**2))
+            total += torch.autograd.grad(kernel, x_j)[0] / len(points)
+        rows.append(total)
+    return torch.stack(rows)
 
 
 def test_an_extractor_in_training_mode_is_left_as_it_was(stateful: nn.Module, trace: Any) -> None:

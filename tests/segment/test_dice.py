@@ -55,6 +55,16 @@ def test_the_loss_of_labels() -> None:
     torch.testing.assert_close(dice_loss(logits, y, background=False), _by_class(p[:, 1:], hot[:, 1:], 1e-10))
 
 
+def test_the_loss_of_labels_of_the_atrium() -> None:
+    """The code of SS-Net: 1 - (2 sum p t + 1e-8) / (sum p + sum t + 1e-8) of class 1 over the whole batch."""
+    logits, y = torch.randn(2, 2, 3, 3, 3, dtype=torch.float64), torch.randint(0, 2, (2, 3, 3, 3))
+    p, t = logits.softmax(1)[:, 1], (y == 1).double()
+    expected = 1 - (2 * (p * t).sum() + 1e-8) / (p.sum() + t.sum() + 1e-8)
+    found = dice_loss(logits, y, background=False, form="joint", smooth=1e-8)
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, dice_loss(logits, y, background=False, smooth=1e-8))
+
+
 def test_an_objective_reads_positions() -> None:
     logits, clean = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
     expected = dice_distance(logits.softmax(1), clean.softmax(1))
@@ -64,6 +74,8 @@ def test_an_objective_reads_positions() -> None:
 def test_misuse() -> None:
     with pytest.raises(InputError, match="smooth must be at least 0"):
         SoftDice(smooth=-1.0)
+    with pytest.raises(InputError, match="unknown form 'jiont': did you mean 'joint'"):
+        VAT(form="jiont")  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="needs clean logits"):
         SoftDice()(torch.zeros(1, 2, 3))
     with pytest.raises(InputError, match=r"VAT compares segmentations by SoftDice\(\); got KL"):

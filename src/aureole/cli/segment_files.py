@@ -42,15 +42,16 @@ def scan_name(path: Path) -> str:
 def find_scans(given: Sequence[Path], output: Path) -> dict[Path, str]:
     """Return the files to segment, those of folders in the order of their names, each with a name that no other has.
 
-    Labels in a folder ``labels`` beside ``images`` are no scans, nor is what an earlier call wrote.
+    Labels in a folder ``labels`` beside ``images`` are no scans, nor is what an earlier call wrote. A path at which
+    there is nothing counts as a scan, which fails in its turn, where there is something at another.
 
     Raises:
-        InputError: there is nothing at a path, or no scan in a folder.
+        InputError: there is nothing at any of the paths, or no scan in a folder.
     """
     found: dict[Path, None] = {}
+    if not any(path.exists() for path in given):
+        raise InputError(f"no scan and no folder at {', '.join(map(str, given))}")
     for path in given:
-        if not path.exists():
-            raise InputError(f"no scan and no folder at {path}")
         inside = list(_scans_in(path, output)) if path.is_dir() else [path]
         if not inside:
             raise InputError(f"no scans in {path}: looked for .nii, .nii.gz, .h5 and .hdf5, also in its folders")

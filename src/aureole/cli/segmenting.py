@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from aureole.cli.segment_run import SegmentedScan, SegmentRun
 
 _TABLE = "volumes.csv"
-_LISTED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +77,7 @@ def segment(arguments: Sequence[str]) -> None:
         values = _write_volumes(run, results, failed, output, options)
     _tell(values, output, options)
     if failed:
-        words = ", ".join(str(path) for path in list(failed)[:_LISTED])
-        words += f" and {len(failed) - _LISTED} more" if len(failed) > _LISTED else ""
+        words = ", ".join(map(str, failed))
         raise InputError(f"{len(failed)} of {len(scans)} scans could not be segmented: {words}")
 
 

@@ -26,6 +26,7 @@ from aureole.core.model import frozen
 Bandwidth = Literal["median", "narrow", "thesis"] | float
 Scope = Literal["image", "batch"]
 Space = Literal["perturbation", "image"]
+FeatureGradient = Literal["own", "others"]
 _NARROW = 6.25  # minus the logarithm of the kernel at the median distance
 Points = Float[Tensor, "num_particles batch *event"]
 
@@ -192,13 +193,21 @@ class RBF(Kernel):
 class FeatureRBF(Kernel):
     """Gaussian kernel on features (SVGDF, thesis chapter 6); its gradient flows through the extractor.
 
-    The repulsion is -1/n sum_j grad_{x_i} K_ij, one backward pass for all pairs; Eq. 5.7 has grad_{x_j} K_ij, which
-    needs a pass a particle. The two are equal where the extractor is linear.
+    The gradient of the kernel is taken at one of the two particles that it compares:
+
+        "own"      -1/n sum_j grad_{x_i} K_ij: x_i moves to where its own features differ; one backward pass for all
+        "others"   1/n sum_j grad_{x_j} K_ji, to the letter of Eqs. 5.7 and 6.6: a pass for each other particle
+
+    They are equal where the extractor is linear.
 
     Args:
         extractor: maps images (rows, *event) to features (rows, *any), differentiably; in evaluation mode here.
         bandwidth: as for :class:`RBF`, in the units of the features.
         scope: as for :class:`RBF`.
+        gradient: see above.
+
+    Raises:
+        InputError: the bandwidth is not positive, or a name is unknown.
 
     Example:
         >>> x_adv = torch.tensor([[[0.0]], [[1.0]]])
@@ -209,9 +218,12 @@ class FeatureRBF(Kernel):
     extractor: nn.Module
     bandwidth: Bandwidth = "median"
     scope: Scope = "image"
+    gradient: FeatureGradient = "own"
 
     def __post_init__(self) -> None:
         _check(self.bandwidth, self.scope)
+        if self.gradient not in get_args(FeatureGradient):
+            raise unknown_name("gradient", str(self.gradient), get_args(FeatureGradient))
 
     def __call__(self, score: Points, x_adv: Points, x: Float[Tensor, "batch *event"]) -> Interaction:
         rows = x_adv.detach().flatten(0, 1).requires_grad_()
@@ -222,6 +234,23 @@ class FeatureRBF(Kernel):
             points = _centred(_group(particles, self.scope))
             off, strength = _weights(self.bandwidth, points, len(x_adv))
             drive, kernel = _interact(off, score, self.scope, len(x))
-            push = _ungroup(_push(strength, points), particles, self.scope)
-        (repulsion,) = torch.autograd.grad(features, rows, push.flatten(0, 1))
-        return Interaction(drive, repulsion.view_as(x_adv), kernel)
+
+            def pulled(push: Tensor) -> Tensor:
+                """Return the gradient of the features in a direction, at each particle's own pixels."""
+                direction = _ungroup(push, particles, self.scope).flatten(0, 1)
+                literal = self.gradient == "others"
+                return torch.autograd.grad(features, rows, direction, retain_graph=literal)[0].view_as(x_adv)
+
+            if self.gradient == "own":
+                return Interaction(drive, pulled(_push(strength, points)), kernel)
+            repulsion = torch.zeros_like(_group(x_adv, self.scope))
+            for shift in range(1, points.shape[1]):  # the gradient at x_j moves the particle so many places before it
+                push = _at_shift(strength, shift) * (points.roll(shift, 1) - points) / points.shape[1]
+                repulsion += _group(pulled(push), self.scope).roll(-shift, 1)
+            return Interaction(drive, _ungroup(repulsion, x_adv, self.scope), kernel)
+
+
+def _at_shift(strength: Float[Tensor, "groups n n"], shift: int) -> Float[Tensor, "groups n 1"]:
+    """Return what joins each particle with the one so many places before it."""
+    place = torch.arange(strength.shape[-1], device=strength.device)
+    return strength[:, place, place.roll(shift)][..., None]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from aureole.core.balls import L2
+from aureole.core.errors import InputError
 from aureole.core.ramps import Sigmoid
 from aureole.data.scans import ScanData
 from aureole.models.segmentation import SegmenterConfig
@@ -85,8 +86,12 @@ class Clinic:
         setting: ``"acdc"`` for slices of the heart, ``"la"`` for volumes of the left atrium.
         scale: the paper's, or a cheaper one.
         data: where the scans are; None draws them.
-        num_labelled: patients with a label.
-        steps: of training; None takes 30,000 or 15,000 at the paper's scale, 1,000 at the other.
+        num_labelled: patients with a label, at least 1.
+        steps: of training, a multiple of those of an epoch (150 at the paper's scale, 50 at the other) or fewer than
+            one has; None takes 30,000 or 15,000 at the paper's scale, 1,000 at the other.
+
+    Raises:
+        InputError: a number is out of range.
     """
 
     setting: Setting
@@ -95,15 +100,29 @@ class Clinic:
     num_labelled: int = 3
     steps: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.num_labelled < 1:
+            raise InputError(f"num_labelled must be at least 1; got {self.num_labelled}")
+        if self.steps is not None and (self.steps < 1 or self.steps % self._epoch):
+            usual = 150 if self.scale == "paper" else 50
+            raise InputError(f"steps must be a multiple of {usual}, or from 1 to {usual}; got {self.steps}")
+
     @property
     def _epoch(self) -> int:
         """Steps of an epoch: ramps and validation move with it."""
-        return 150 if self.scale == "paper" else 50
+        return min(150 if self.scale == "paper" else 50, max(1, self._steps))
+
+    @property
+    def _steps(self) -> int:
+        return self._usual_steps if self.steps is None else self.steps
+
+    @property
+    def _usual_steps(self) -> int:
+        return 1_000 if self.scale == "small" else {"acdc": 30_000, "la": 15_000}[self.setting]
 
     @property
     def _epochs(self) -> int:
-        steps = self.steps or (1_000 if self.scale == "small" else {"acdc": 30_000, "la": 15_000}[self.setting])
-        return max(1, round(steps / self._epoch))
+        return self._steps // self._epoch
 
     @property
     def _patch(self) -> tuple[int, ...]:
@@ -120,14 +139,10 @@ class Clinic:
     def reason(self) -> str:
         """How a run differs from the paper's."""
         if self.scale == "paper":
-            return "" if self.data else "drawn scans"
-        drawn = "" if self.data else "drawn scans, "
+            return "" if self._steps == self._usual_steps else f"{self._steps:,} of {self._usual_steps:,} steps"
         sizes = "x".join(map(str, self._patch))
         paper = {"acdc": "256x256", "la": "112x112x80"}[self.setting]
-        return (
-            f"{drawn}patches of {sizes} instead of {paper}, half the channels or fewer, {self._epochs * self._epoch:,}"
-            " steps"
-        )
+        return f"patches of {sizes} instead of {paper}, half the channels or fewer, {self._steps:,} steps"
 
     def method(self, name: str, num_particles: int | None = None) -> Segmentation:
         """Return a method with the settings of the published code on such scans.
@@ -141,18 +156,27 @@ class Clinic:
         method = replace(method, ramp=Sigmoid(length), background=self.setting == "acdc")
         if isinstance(method, UAMT):
             method = replace(method, threshold=Sigmoid(float(self._epochs)))
-        if self.setting == "la" and isinstance(method, VAT | RandomMixup | MCNet | DTC):
-            method = replace(method, weight=1.0)
+        if self.setting == "la":
+            method = self._for_the_atrium(method)
         if isinstance(method, VAT):
             search = replace(
                 method.search,
                 ball=L2({"acdc": 6.0, "la": 10.0}[self.setting] * self._zoom, bounds=None),
                 start=Probe(10.0 * self._zoom),
                 objective=self._distance,
-                num_particles=num_particles or method.num_particles,
+                num_particles=method.num_particles if num_particles is None else num_particles,
             )
             method = replace(method, search=search)
         return replace(method, objective=self._distance) if isinstance(method, RandomMixup) else method
+
+    @staticmethod
+    def _for_the_atrium(method: Segmentation) -> Segmentation:
+        """Return a method with the weights of its code for the left atrium, and SS-Net's Dice loss where that is it."""
+        if isinstance(method, Supervised | RandomMixup | VAT | MCNet):
+            method = replace(method, form="joint", smooth=1e-8)
+        if isinstance(method, MCNet):
+            method = replace(method, labelled_weight=0.5)
+        return replace(method, weight=1.0) if isinstance(method, RandomMixup | VAT | MCNet | DTC) else method
 
     @property
     def _distance(self) -> SoftDice:

@@ -205,7 +205,7 @@ def table_6_4(
         num_labelled: patients with a label; None takes the thesis's fewest, 3 or 4.
         steps: of training; None takes the scale's.
     """
-    labelled = num_labelled or FEWEST[setting]
+    labelled = FEWEST[setting] if num_labelled is None else num_labelled
     clinic = Clinic(setting=setting, scale=scale, data=data, num_labelled=labelled, steps=steps)
     return _sweep(f"Number of particles, {setting}", (clinic,), ("cross-ald",), seeds, particles)
 
@@ -230,7 +230,7 @@ def figure_6_2(
         num_labelled: patients with a label; None takes the thesis's fewest, 3 or 4.
         steps: of training; None takes the scale's.
     """
-    labelled = num_labelled or FEWEST[setting]
+    labelled = FEWEST[setting] if num_labelled is None else num_labelled
     clinic = Clinic(setting=setting, scale=scale, data=data, num_labelled=labelled, steps=steps)
     methods: dict[str, VAT] = {}
     for name in ("vat", "svgd", "svgdf"):

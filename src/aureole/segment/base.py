@@ -24,7 +24,7 @@ from aureole.core.model import predict
 from aureole.core.ramps import Ramp, Sigmoid
 from aureole.core.random import Streams, streams_for
 from aureole.models.segmentation import SegmenterOutputs
-from aureole.segment.dice import dice_distance, dice_loss
+from aureole.segment.dice import Form, check_form, dice_distance, dice_loss
 from aureole.segment.network import EMBEDDING, outputs_of
 
 
@@ -75,7 +75,8 @@ class Segmentation(Averaged):
         cross_entropy: share of the cross-entropy in the labelled loss, in [0, 1]; 0 in SS-Net, 0.5 in SSL4MIS and in
             the code of UA-MT.
         background: whether class 0 counts in the labelled Dice loss; not in the published code for the left atrium.
-        smooth: of the labelled Dice loss; 1e-10 in SS-Net, 1e-5 in the others' code.
+        form: of the labelled Dice loss: ``"classes"``, or ``"joint"`` as SS-Net and MC-Net have it for the left atrium.
+        smooth: of the labelled Dice loss; 1e-10 in SS-Net (1e-8 for the left atrium), 1e-5 in the others' code.
         layer: of a network that is not ours, the layer of the embedding, where the method needs it.
 
     Raises:
@@ -88,6 +89,7 @@ class Segmentation(Averaged):
     ramp: Ramp = Sigmoid(200.0)
     cross_entropy: float = 0.0
     background: bool = True
+    form: Form = "classes"
     smooth: float = 1e-10
     layer: str = EMBEDDING
 
@@ -96,6 +98,7 @@ class Segmentation(Averaged):
         checks.check_weight("weight", self.weight)
         checks.check_share("cross_entropy", self.cross_entropy)
         checks.check_weight("smooth", self.smooth)
+        check_form(self.form)
         if not isinstance(self.ramp, Ramp):
             raise InputError(f"ramp must be a Ramp, such as Sigmoid(200.0); got {self.ramp!r}")
 
@@ -141,7 +144,7 @@ class Segmentation(Averaged):
     def _supervised(
         self, logits: Float[Tensor, "rows classes *spatial"], y: Int64[Tensor, "rows *spatial"]
     ) -> Float[Tensor, ""]:
-        loss = dice_loss(logits, y, background=self.background, smooth=self.smooth)
+        loss = dice_loss(logits, y, background=self.background, form=self.form, smooth=self.smooth)
         return torch.lerp(loss, F.cross_entropy(logits, y), self.cross_entropy) if self.cross_entropy else loss
 
     def _terms(self, step: Step) -> dict[str, Tensor]:

@@ -25,6 +25,17 @@ Scope = Literal["image", "batch"]
 Probabilities = Float[Tensor, "rows classes *positions"]
 
 
+def check_form(form: str) -> None:
+    """Raise :class:`~aureole.core.errors.InputError` unless a form is known, with the nearest.
+
+    Example:
+        >>> from aureole.segment.dice import check_form
+        >>> check_form("joint")
+    """
+    if form not in get_args(Form):
+        raise unknown_name("form", str(form), get_args(Form))
+
+
 def dice_distance(
     p: Probabilities, q: Probabilities, *, form: Form = "classes", scope: Scope = "image", smooth: float = 1e-10
 ) -> Float[Tensor, " rows"]:
@@ -60,15 +71,18 @@ def dice_loss(
     y: Int64[Tensor, "rows *positions"],
     *,
     background: bool = True,
+    form: Form = "classes",
     smooth: float = 1e-10,
 ) -> Float[Tensor, ""]:
-    """Return the soft Dice loss against labels: mean over the classes, sums over the batch, squared denominators.
+    """Return the soft Dice loss against labels, with sums over the batch.
 
     Args:
         logits: of each position.
         y: class of each position.
-        background: whether class 0 counts; without it two classes have the loss of the published code for the atrium.
-        smooth: 1e-10 in SS-Net, 1e-5 in the code of UA-MT, SASSNet and DTC.
+        background: whether class 0 counts.
+        form: ``"classes"`` or ``"joint"``; see :mod:`aureole.segment.dice`. Of the class 1 of two, ``"joint"`` is the
+            loss of SS-Net and MC-Net for the atrium, ``"classes"`` that of UA-MT, SASSNet and DTC.
+        smooth: 1e-10 in SS-Net in 2-D and 1e-8 in 3-D, 1e-5 in the code of UA-MT, SASSNet and DTC.
 
     Example:
         >>> from aureole.segment.dice import dice_loss
@@ -78,7 +92,7 @@ def dice_loss(
     """
     first = 0 if background else 1
     wanted = F.one_hot(y, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
-    return dice_distance(logits.softmax(1)[:, first:], wanted[:, first:], scope="batch", smooth=smooth)[0]
+    return dice_distance(logits.softmax(1)[:, first:], wanted[:, first:], form=form, scope="batch", smooth=smooth)[0]
 
 
 @dataclass(frozen=True)
@@ -107,9 +121,9 @@ class SoftDice(Objective):
     positions: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for name, known in (("form", Form), ("scope", Scope)):
-            if getattr(self, name) not in get_args(known):
-                raise unknown_name(name, str(getattr(self, name)), get_args(known))
+        check_form(self.form)
+        if self.scope not in get_args(Scope):
+            raise unknown_name("scope", str(self.scope), get_args(Scope))
         if not 0 <= self.smooth < torch.inf:
             raise InputError(f"smooth must be at least 0 and finite; got {self.smooth}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -81,7 +82,8 @@ class Extractor(nn.Module):
 
     def forward(self, x: Float[Tensor, "rows channels *spatial"]) -> Float[Tensor, "rows features"]:
         """Return the vectors, differentiably."""
-        return F.normalize(self._map(x).flatten(1).float(), dim=1)
+        found = self._map(x).flatten(1)
+        return F.normalize(found.to(torch.promote_types(found.dtype, torch.float32)), dim=1)
 
     def _map(self, x: Tensor) -> Tensor:
         if isinstance(self.model, Segmenter):

@@ -15,8 +15,9 @@ Each particle passes through the network on batch statistics of its own, which t
 ``checkpoint`` changes the memory and not the gradient. The thesis gives none of the numbers of the search: they are
 those of SS-Net's code (radius 6 on ACDC and 10 on the left atrium, probed at 10), whose VAT loss it replaces. Drive and
 repulsion are scaled to the same length before they are added (``balance``), for the gradient of a Dice distance has no
-natural scale beside that of a kernel; ``balance=None, temperature=1.0`` is Eq. 6.6 to the letter. The kernel is narrow:
-by the median rule it averages the gradients of an image's particles, which leaves them less diverse than restarts.
+natural scale beside that of a kernel. The kernel is narrow: by the median rule it averages the gradients of an image's
+particles, which leaves them less diverse than restarts. Its features are those of the network in evaluation mode.
+``balance=None, temperature=1.0`` with ``feature_gradient="others"`` is Eq. 6.6 to the letter.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from aureole.core.balls import L2
 from aureole.core.errors import InputError
 from aureole.core.model import frozen, predict, quiet, random_state_kept, statistics_kept
 from aureole.core.random import Streams
-from aureole.particles.kernels import RBF, FeatureRBF
+from aureole.particles.kernels import RBF, FeatureGradient, FeatureRBF
 from aureole.particles.search import ParticleSearch
 from aureole.particles.starts import Probe
 from aureole.segment.base import Segmentation, Step
@@ -53,6 +54,8 @@ class VAT(Segmentation):
         search: how the particles are found; its objective is the distance that is trained.
         features: map of the network that the kernel compares: ``"bottleneck"``, ``"embedding"`` or the name of a layer;
             None leaves the kernel of the search.
+        feature_gradient: at which particle the gradient of that kernel is taken, ``"own"`` or ``"others"``: see
+            :class:`~aureole.particles.kernels.FeatureRBF`.
         alpha: of the Beta distribution by which particles of two images are mixed; None mixes none.
         contrast: the term that keeps classes apart; None for none.
         unlabelled_only: leave the labelled images out of the search (Eq. 6.8); the published code has them in.
@@ -87,6 +90,7 @@ class VAT(Segmentation):
         one_by_one=True,
     )
     features: str | None = None
+    feature_gradient: FeatureGradient = "own"
     alpha: float | None = None
     contrast: Contrast | None = None
     unlabelled_only: bool = False
@@ -149,7 +153,8 @@ class VAT(Segmentation):
         if self.features is None or search.num_particles == 1:
             return search
         bandwidth = search.kernel.bandwidth if isinstance(search.kernel, RBF) else "median"
-        return replace(search, kernel=FeatureRBF(Extractor(model, self.features), bandwidth))
+        kernel = FeatureRBF(Extractor(model, self.features), bandwidth, gradient=self.feature_gradient)
+        return replace(search, kernel=kernel)
 
     def _distance(
         self, model: nn.Module, x_adv: Float[Tensor, "rows channels *spatial"], clean: Tensor

@@ -132,20 +132,25 @@ def test_a_dataset_json_tells_all(decathlon):
 
 
 def test_broken_scans_stop_training_or_are_left_out(acdc):
-    (acdc / "data" / "slices" / "patient007_frame01_slice_1.h5").unlink()
-    write_hdf5(acdc / "data" / "slices" / "patient001_frame02_slice_2.h5", np.full((5, 5), np.nan))
-    write_hdf5(acdc / "data" / "slices" / "patient005_frame01_slice_1.h5", *made(5, 5, classes=9))
+    slices = acdc / "data" / "slices"
+    (slices / "patient005_frame01_slice_1.h5").unlink()
+    write_hdf5(slices / "patient001_frame02_slice_2.h5", np.full((5, 5), np.nan))
+    write_hdf5(slices / "patient006_frame01_slice_1.h5", *made(5, 5, classes=9))
     data = ScanData(source=str(acdc), num_labelled=1)
-    refuse(data, "patient007_frame01_slice_1 has no file")
+    refuse(data, "patient005_frame01_slice_1 has no file")
     failed = {}
     train = data.train_and_validation(failed).train
-    assert (len(train), train.num_labelled) == (16, 3)
-    assert list(failed) == ["patient007_frame01_slice_1", "patient001_frame02_slice_2"]  # no other label is looked at
+    assert train.num_labelled == 4
+    assert list(failed) == ["patient005_frame01_slice_1", "patient001_frame02_slice_2"]  # no other label is looked at
+    assert "has no file" in failed["patient005_frame01_slice_1"]
     assert "must be finite" in failed["patient001_frame02_slice_2"]
-    failed = {}
-    with pytest.raises(InputError, match="no labelled scan"):
-        ScanData(source=str(acdc), num_labelled=1, class_names=("a", "b")).train_and_validation(failed)
-    assert "must lie in 0 to 1" in failed["patient007_frame02_slice_1"]
+
+
+def test_a_broken_labelled_scan_stops_training_always(acdc):
+    (acdc / "data" / "slices" / "patient007_frame01_slice_1.h5").unlink()
+    for failed in (None, {}):
+        with pytest.raises(InputError, match="patient007_frame01_slice_1 has no file"):
+            ScanData(source=str(acdc), num_labelled=1).train_and_validation(failed)
 
 
 def test_labels_that_are_all_empty_are_doubtful(acdc):
@@ -156,7 +161,7 @@ def test_labels_that_are_all_empty_are_doubtful(acdc):
     data = ScanData(source=str(acdc), num_labelled=1)
     assert data.train_and_validation().train.num_labelled == 4
     write_hdf5(folder / "patient007_frame02_slice_2.h5", made(17, 13)[0], np.zeros((17, 13)))
-    with pytest.warns(UntrustedResult, match="all 4 labels .* are background alone"):
+    with pytest.warns(UntrustedResult, match="labels of all 1 labelled patients of .* are background alone"):
         data.train_and_validation()
 
 

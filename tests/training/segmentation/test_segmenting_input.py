@@ -127,6 +127,15 @@ def test_a_broken_scan_to_train_or_validate_on_stops_the_run(
         run_segmenting(flat(), tmp_path)
 
 
+def test_a_broken_scan_without_label_is_left_out_and_named(
+    labels_alone: Make, tmp_path: Path, relaid: Callable[..., None]
+) -> None:
+    relaid(volumes=lambda entries: (*entries[:-1], broken(entries[-1])))
+    record = run_segmenting(labels_alone(steps_per_epoch=1), tmp_path)
+    (warning,) = record.warnings
+    assert warning.startswith("the scan to train on patient003_frame02 is left out: ")
+
+
 @pytest.mark.parametrize(
     ("part", "change", "message"),
     [

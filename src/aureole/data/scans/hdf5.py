@@ -74,6 +74,8 @@ def whole_numbers(label: np.ndarray, where: str) -> torch.Tensor:
 def _array(file: Any, key: str, path: Path) -> np.ndarray:
     found = file.get(key)
     if not hasattr(found, "shape"):
+        if key in file:
+            raise InputError(f"{key!r} of {path} is a group: expected a data set of numbers")
         raise InputError(f"{path} has no data set {key!r}; it has {', '.join(map(repr, file)) or 'none'}")
     array = np.asarray(found[()])
     if array.dtype.kind not in "biuf":

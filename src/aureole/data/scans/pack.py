@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -29,14 +29,15 @@ def pack(
         labelled: the patients whose labels are used.
         dimensions: 2 for slices, 3 for volumes.
         precision: ``"float32"`` or ``"float16"``, which takes half the memory.
-        failed: gets the name of each scan that cannot be used and why, and the others go on; None stops at the first.
+        failed: gets the name of each unlabelled scan that cannot be used and why, and the others go on; None stops at
+            the first. A labelled one always stops: there are too few of them to do without.
 
     Raises:
         InputError: a scan is unusable, a labelled one has no label, scans differ in their channels, single slices are
-            to be trained on as volumes, or no labelled scan is left.
+            to be trained on as volumes, or there is no labelled scan.
 
     Warns:
-        UntrustedResult: all labels are background.
+        UntrustedResult: all labels of a labelled patient are background.
 
     Example:
         >>> from aureole.data.scans import ScanData
@@ -50,20 +51,24 @@ def pack(
     images: list[Tensor] = []
     labels: list[Tensor] = []
     names: list[tuple[str, str]] = []
+    found: dict[str, bool] = {}
     for place in order:
         entry = scans.entries[place]
         try:
             items = list(_items(scans, place, entry.patient in labelled, dimensions))
             held = [_held(item.image, dtype, entry.name, images) for item in items]
         except InputError as error:
-            if failed is None:
+            if failed is None or entry.patient in labelled:
                 raise
             failed[entry.name] = str(error)
             continue
         images += held
-        labels += [item.label.to(torch.uint8) for item in items if item.label is not None]
+        own = [item.label.to(torch.uint8) for item in items if item.label is not None]
+        labels += own
+        if own:
+            found[entry.patient] = found.get(entry.patient, False) or any(bool(label.any()) for label in own)
         names += [(item.name, entry.patient) for item in items]
-    _check_labels(labels, scans.name)
+    _check_labels(found, scans.name)
     return TrainingScans(
         voxels=torch.cat([image.flatten(1) for image in images], 1),
         labels=torch.cat([label.flatten() for label in labels]),
@@ -103,12 +108,15 @@ def _held(image: Tensor, dtype: torch.dtype, name: str, others: list[Tensor]) ->
     return held
 
 
-def _check_labels(labels: list[Tensor], name: str) -> None:
-    if not labels:
+def _check_labels(found: Mapping[str, bool], name: str) -> None:
+    """Check that there are labels, and that they have more than background, by patient."""
+    if not found:
         raise InputError(f"no labelled scan of {name} can be used")
-    if not any(bool(label.any()) for label in labels):
+    empty = [patient for patient, has_more in found.items() if not has_more]
+    if empty:
+        whose = f"of all {len(empty)} labelled patients" if len(empty) == len(found) else f"of {', '.join(empty)}"
         warnings.warn(
-            f"all {len(labels)} labels of {name} are background alone: a network can learn nothing else from them",
+            f"the labels {whose} of {name} are background alone: a network can learn nothing else from them",
             UntrustedResult,
             stacklevel=3,
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from aureole.core.errors import InputError, UntrustedResult, unknown_name
 from aureole.data.scans.layout import Layout
 from aureole.data.scans.pack import pack
-from aureole.data.scans.phantoms import HEART, Phantoms
+from aureole.data.scans.phantoms import ATRIUM, HEART, Phantoms
 from aureole.data.scans.scan import SCALINGS
 from aureole.data.scans.scans import Entry, Scans
 from aureole.data.scans.sources import find_layout
@@ -49,7 +49,7 @@ class ScanData:
             brings NIfTI files to [0, 1] for 2-D and to the z-score for 3-D training.
         precision: how scans to train on are held, ``"float32"`` or ``"float16"``.
         validate_on_test: choose models on the test list, as the published code for the left atrium does. The figures
-            are then too good: for a comparison with published tables only.
+            of the best are then too good: for a comparison with published tables only.
         phantoms: how many patients are drawn.
 
     Raises:
@@ -87,6 +87,11 @@ class ScanData:
             raise unknown_name("scaling", self.scaling, SCALINGS)
         precision_dtype(self.precision)
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the scans are drawn, not read."""
+        return self.source in (HEART, ATRIUM)
+
     def layout(self) -> Layout:
         """Return what is at the source, by its own lists; no scan is read."""
         return find_layout(self.source, self.phantoms)
@@ -95,14 +100,14 @@ class ScanData:
         """Read the scans to train on; those to validate on are read when they are asked for. No test file is opened.
 
         Args:
-            failed: gets the name of each scan to train on that cannot be used and why, and training does without it;
-                None stops at the first.
+            failed: gets the name of each unlabelled scan to train on that cannot be used and why, and training does
+                without it; None stops at the first. A labelled one always stops.
 
         Raises:
             InputError: the source is unusable, it has too few patients, or a scan is unusable.
 
         Warns:
-            UntrustedResult: all labels are background, or models are chosen on the test list.
+            UntrustedResult: all labels of a labelled patient are background, or models are chosen on the test list.
         """
         layout = self.layout()
         dimensions = self.dimensions or layout.dimensions
@@ -172,7 +177,7 @@ class ScanData:
     def _listed_validation(self, layout: Layout) -> tuple[Entry, ...] | None:
         if self.validate_on_test:
             warnings.warn(
-                f"models are chosen on the test scans of {layout.name}: the test figures will be too good",
+                f"models are chosen on the test scans of {layout.name}: the test figures of the best are too good",
                 UntrustedResult,
                 stacklevel=4,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Literal, get_args
 
 import torch
 import tyro
@@ -46,8 +46,9 @@ class Segmenting(Runnable):
         windows_per_call: windows that go through it at once in 3-D inference.
         clip_norm: largest norm of the gradient; None for no clipping.
         validate_every: so many epochs, where there are validation scans.
-        keep_best: also store the weights of the highest mean Dice on the validation scans, as ``best.safetensors``;
-            the last weights are what is judged.
+        keep_best: also store the weights of the highest mean Dice on the validation scans, as ``best.safetensors``.
+        judged: ``"last"`` for the weights after the last step, or ``"best"`` for those that ``keep_best`` stores, as in
+            the published code of SS-Net.
         seed: everything random in the run derives from it.
         num_test_scans: the first so many test scans; None for all.
         empty: what counts where a mask is empty, see :data:`aureole.metrics.segmentation.EmptyRule`.
@@ -80,6 +81,7 @@ class Segmenting(Runnable):
     clip_norm: float | None = None
     validate_every: int = 1
     keep_best: bool = False
+    judged: Literal["last", "best"] = "last"
     seed: int = 0
     num_test_scans: int | None = None
     empty: EmptyRule = "ssl4mis"
@@ -98,6 +100,7 @@ class Segmenting(Runnable):
             self._check_at_least(0, name)
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise InputError(f"clip_norm must be positive; got {self.clip_norm}")
+        self._check_judged()
         if self.empty not in get_args(EmptyRule):
             raise unknown_name("rule for empty masks", str(self.empty), get_args(EmptyRule))
         if self.method.uses_unlabelled and not self.unlabelled_batch_size:
@@ -109,6 +112,11 @@ class Segmenting(Runnable):
     def title(self) -> str:
         """The row of the report."""
         return self.label or self.method.title
+
+    @property
+    def departure(self) -> str:
+        """How the run differs from the paper's: by its data, which may be drawn, and as it was told."""
+        return ", ".join(filter(None, ["drawn scans" if self.data.is_drawn else "", self.proxy_reason]))
 
     @property
     def patience(self) -> int | None:
@@ -193,6 +201,12 @@ class Segmenting(Runnable):
         number = getattr(self, name)
         if number is not None and number < least:
             raise InputError(f"{name} must be at least {least}; got {number}")
+
+    def _check_judged(self) -> None:
+        if self.judged not in ("last", "best"):
+            raise unknown_name("weights to judge", str(self.judged), ("last", "best"))
+        if self.judged == "best" and not self.keep_best:
+            raise InputError("judged='best' needs keep_best, which stores the best weights")
 
     def _check_patch(self) -> None:
         if self.dimensions not in (2, 3):

@@ -93,8 +93,8 @@ def _study(study: ScanDiversity, folder: Path, recipe: str) -> Record:
         method="diversity",
         seed=study.seeds[0],
         diversity=_rows(study, network, x),
-        proxy=bool(study.proxy_reason),
-        proxy_reason=study.proxy_reason,
+        proxy=bool(study.model.departure),
+        proxy_reason=study.model.departure,
     )
     write_record(record, folder)
     return record
