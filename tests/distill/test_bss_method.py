@@ -198,6 +198,14 @@ def test_targets_are_the_same_for_both_and_the_batch_is_not_seen(monkeypatch: py
     assert 0 < whole.magnitude < 1
 
 
+def test_a_comparison_never_shows_a_network_all_images_at_once() -> None:
+    student, rows = network(1).float(), list[int]()
+    student.register_forward_hook(lambda module, inputs, output: rows.append(len(inputs[0])))
+    x = torch.rand(100, 1, 2, 2)
+    compare_boundaries(student, student, x, network(1).float()(x).argmax(-1))
+    assert (max(rows), sum(rows) > 100) == (32, True)
+
+
 def test_nothing_to_compare_is_said() -> None:
     (model,) = planes((1.0, 0.0))
     x = torch.ones(2, 2, dtype=torch.float64)

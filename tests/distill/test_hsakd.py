@@ -14,7 +14,7 @@ from aureole.core.method import Batch
 from aureole.core.taps import Features, Taps, extract, find_taps
 from aureole.distill.base import Pair
 from aureole.distill.hsakd import HSAKD, AuxiliaryLoss, auxiliary_classifiers
-from aureole.models import ResNet, WideResNet
+from aureole.models import MODELS, ResNet, WideResNet
 from aureole.models.mobilenet import MobileNetV2
 from aureole.models.shufflenet import ShuffleNetV2
 from aureole.models.vgg import VGG
@@ -219,6 +219,16 @@ def test_classifiers_are_fresh_copies_of_the_stages_behind_a_map():
     weights = [p for head in heads for p in head.parameters() if p.ndim == 4]
     theirs = [p for p in model.parameters() if p.ndim == 4]
     assert not any(a.shape == b.shape and torch.equal(a, b) for a in weights for b in theirs)
+
+
+@pytest.mark.parametrize(("name", "share"), [("resnet50", 2), ("shufflenet-v2", 2), ("resnet20", 2), ("vgg13", 3)])
+def test_the_last_classifier_is_about_as_large_as_the_last_stage(name: str, share: int):
+    model = MODELS[name](10, (3, 32, 32)).eval()
+    x = torch.zeros(2, 3, 32, 32)
+    taps = find_taps(model, x)
+    *_, before, last = auxiliary_classifiers(model, x, taps)
+    stage, body = (sum(p.numel() for p in head[0].parameters()) for head in (before, last))
+    assert 1 / share < body / stage < share
 
 
 def test_running_statistics_are_fresh_too():

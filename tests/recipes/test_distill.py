@@ -23,6 +23,7 @@ from aureole.robust import Natural
 from aureole.training.config import Engine, Training
 from aureole.training.distillation import Distilling
 from aureole.training.evaluation.sources import ForeignModel
+from aureole.training.fit import claim_folder
 from aureole.training.study import DiversityStudy
 from aureole.training.sweep import Experiment, Sweep, run_experiment, with_engine
 
@@ -30,7 +31,6 @@ SWEEPS = [
     *(name for name in RECIPES if name.startswith(("thesis-figure-7.", "thesis-table-7.")) and name[-3:] != "7.1"),
     "study-tald",
 ]
-SWEEPS = [name for name in RECIPES if name.startswith(("thesis-figure-7.", "thesis-table-7.")) and name[-3:] != "7.1"]
 ENGINE = Engine(progress=False, accelerator="cpu")
 PAPER = Ground(setting="cifar100", scale="paper")
 
@@ -179,6 +179,40 @@ def test_the_teacher_may_be_ones_own(tmp_path: Path) -> None:
     assert (run.teacher, run.teacher_folder) == (None, str(tmp_path.resolve()))
 
 
+@pytest.mark.parametrize("given", [{"weights": Path("w.safetensors")}, {"num_classes": 10}])
+@pytest.mark.parametrize("source", [None, "runs/teacher"])
+def test_weights_without_a_model_to_put_them_in_are_refused(given: dict[str, Any], source: str | None) -> None:
+    with pytest.raises(InputError, match=f"of your own, module:function; got the source {source or 'none'}"):
+        build(teacher=Teacher(source=source, **given))
+
+
+def test_the_teacher_of_a_folder_must_be_the_pairs(tmp_path: Path) -> None:
+    claim_folder(replace(find_recipe("teacher").build(), model=ModelConfig(name="resnet14")), tmp_path)
+    mine = Teacher(source=str(tmp_path))
+    with pytest.raises(InputError, match=r"teacher of the pair resnet20-resnet8 is resnet20; got resnet14 .*resnet14-"):
+        build(teacher=mine, pair="resnet20-resnet8")
+    assert build(teacher=mine, pair="resnet14-resnet8") == build(teacher=mine)
+    published = build(setting="cifar100", teacher=mine)
+    assert (published.student.model.name, published.student.paper) == ("resnet20", {})
+
+
+def test_tald_has_presets() -> None:
+    wanted = {"default": TALD(), "thesis": TALD.thesis(), "authors": TALD.authors()}
+    for name, tald in wanted.items():
+        run = build(setting="cifar100", tald=True, tald_preset=name)
+        assert run.student.method == KD(tald=tald)
+        assert ("not the thesis's" in run.student.proxy_reason) == (name != "thesis")
+        runs = students("thesis-figure-7.4", scale="paper", tald_preset=name, particles=(2,), seeds=(0,))
+        searches = [r.student.method.tald.search for key, r in runs.items() if "tald" in key]
+        assert searches == 3 * [replace(tald.search, num_particles=2)]
+    assert build(setting="cifar100", tald=False, tald_preset="thesis").student.method == KD()
+
+
+def test_hsakd_has_the_momentum_of_its_authors() -> None:
+    assert build(method="hsakd").student.optimizer.nesterov
+    assert not build(method="kd").student.optimizer.nesterov
+
+
 def test_the_command_line_shows_a_run_and_reaches_its_term(capsys: pytest.CaptureFixture[str]) -> None:
     line = "show distill --method sp --tald --method.tald.weight 0.5 --method.tald.fraction 0.25 --json"
     assert main(line.split()) == 0
@@ -271,6 +305,7 @@ def test_imagenet_has_torchdistills_settings() -> None:
         assert isinstance(plain.teacher, ForeignModel)
         assert (plain.teacher_taps is not None, plain.student.batch_size) == (True, 256)
         assert (set(plain.student.paper), added.student.paper) == ({"natural"}, {})
+        assert plain.student.optimizer.weight_decay == (5e-4 if name == "sskd" else 1e-4)
 
 
 def test_a_small_sweep_runs_with_one_teacher(tmp_path: Path) -> None:

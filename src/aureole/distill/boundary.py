@@ -61,7 +61,8 @@ def compare_boundaries(
         teacher: the same.
         x: images, of a test set.
         y: labels.
-        attack: how boundaries are found; None takes 50 steps of 0.08. Its ``max_batch`` bounds the memory.
+        attack: how boundaries are found; None takes 50 steps of 0.08, for 32 images at a time. Its ``max_batch`` bounds
+            the memory.
         generator: source of the targets.
 
     Returns:
@@ -78,7 +79,7 @@ def compare_boundaries(
         >>> round(compared.magnitude, 4), round(compared.angle, 4), compared.num_attacked
         (1.0, 1.0, 8)
     """
-    attack = BSSAttack(num_steps=50, step_size=0.08) if attack is None else attack
+    attack = BSSAttack(num_steps=50, step_size=0.08, max_batch=32) if attack is None else attack
     for model in (student, teacher):
         checks.check_call(model, x, y, attack.ball)
     streams = streams_for(x, generator)

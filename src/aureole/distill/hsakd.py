@@ -5,7 +5,8 @@
 Both KD terms (T = 3) are over all four rotations of each image, CE over the upright ones. F^l is the map behind stage l
 = 1 ... L, all but the stem's. The auxiliary classifier A_l gives 4C logits for the joint label 4y + r of class y and
 rotation r. It is a fresh copy of the stages l + 1 ... L, then the mean over the pixels and a linear layer; A_L has two
-residual blocks at the last stage's width in place of the stages.
+residual blocks at the last map's width in place of the stages, bottlenecks where stage L has fewer parameters
+than one 3x3 convolution there (ResNet-50, ShuffleNet).
 
 In the first 100 epochs (``warm_up``) the teacher's A_l alone are trained, with sum_l CE(A_l^T, 4y + r) over all four
 rotations; they are constants from then on. The student's A_l are trained with it and dropped afterwards. Yang et al.
@@ -37,7 +38,7 @@ from aureole.distill.base import FeatureLoss, Pair, softened_kl
 from aureole.distill.matching import full_precision, head_dtype
 from aureole.distill.rotations import ROTATIONS, Rotating, joint_labels
 from aureole.models.initial import fan_out_convolutions
-from aureole.models.resnet import BasicBlock
+from aureole.models.resnet import BasicBlock, Bottleneck
 
 
 def auxiliary_classifiers(model: nn.Module, x: Float[Tensor, "batch *event"], taps: Taps) -> nn.ModuleList:
@@ -79,7 +80,7 @@ def auxiliary_classifiers(model: nn.Module, x: Float[Tensor, "batch *event"], ta
     signed = bool((features.maps[-1] < 0).any())
     active = [nn.BatchNorm2d(width), nn.ReLU()] if signed else []
     bodies = [_fresh(nn.Sequential(*stages[level:], *active)) for level in range(len(stages))]
-    bodies.append(nn.Sequential(BasicBlock(width, width), BasicBlock(width, width)))
+    bodies.append(_last(width, nn.Sequential(*stages[-1:])))
     for body in bodies:
         fan_out_convolutions(body)
     ends = [nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, labels)) for _ in bodies]
@@ -116,6 +117,13 @@ def _unconnected(before: str, after: str, reason: str) -> InputError:
         f"HSAKD copies the modules between tapped maps; run on the output of {before!r}, {after!r} does not give its"
         f" own map ({reason}): name stages that follow one another, such as Taps(maps=('stem', 'layer1', 'layer2'))"
     )
+
+
+def _last(width: int, stage: nn.Sequential) -> nn.Sequential:
+    """Return two residual blocks: bottlenecks where a stage has fewer parameters than one 3x3 convolution."""
+    size = sum(parameter.numel() for parameter in stage.parameters())
+    block = Bottleneck if 0 < size < 9 * width**2 and width >= 4 else BasicBlock
+    return nn.Sequential(block(width, width), block(width, width))
 
 
 def _fresh(stages: nn.Sequential) -> nn.Sequential:

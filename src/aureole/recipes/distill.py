@@ -38,10 +38,13 @@ from aureole.robust import Natural
 from aureole.training.config import SGD, Evaluation, Training
 from aureole.training.distillation import Distilling
 from aureole.training.evaluation.sources import ForeignModel
+from aureole.training.fit import CONFIG, load_config
 from aureole.training.teaching import Teaching
 
 AnyTeaching = TypeVar("AnyTeaching", bound=Teaching)
 Setting = Literal["digits", "cifar10", "cifar100", "tiny-imagenet"]
+Preset = Literal["default", "thesis", "authors"]
+PRESETS: Mapping[Preset, TALD] = {"default": TALD(), "thesis": TALD.thesis(), "authors": TALD.authors()}
 EPOCHS = 240  # of RepDistiller's scripts, which the warm-up stages belong to
 
 METHODS: Mapping[str, Method] = {
@@ -182,6 +185,9 @@ class Ground:
             tald = replace(tald, max_images=self.budget.num_attacked)
             reason = f"TALD on the first {self.budget.num_attacked} images of a batch"
             run = replace(run, proxy_reason=f"{run.proxy_reason}, {reason}")
+        if tald is not None and self.scale == "paper" and tald.search.kernel != TALD.thesis().search.kernel:
+            reason = "TALD of this library, not the thesis's (the preset thesis)"
+            run = replace(run, proxy_reason=f"{run.proxy_reason}, {reason}".removeprefix(", "))
         run = with_method(run, name, tald)
         if self.setting == "cifar100" and self.scale == "paper" and name != "none":
             run = replace(run, paper=distill_published.taught(name, pair) if tald is None else {})
@@ -245,7 +251,7 @@ def with_method(run: Training, name: str, tald: TALD | None = None) -> Training:
     """Return the run with a method; a run shorter than the paper's shortens what counts epochs.
 
     A stage before distillation keeps its share of the epochs, at least one; the weight of boundary supporting samples
-    falls over the epochs that there are.
+    falls over the epochs that there are. HSAKD's momentum is Nesterov's, as in its authors' code.
 
     Raises:
         InputError: there is no such method, or TALD is to be added to no method.
@@ -257,6 +263,8 @@ def with_method(run: Training, name: str, tald: TALD | None = None) -> Training:
             raise InputError("TALD is added to a method; got --method none: choose one, such as kd")
         return replace(run, method=method, label=title)
     reasons = [run.proxy_reason] if run.proxy_reason else []
+    if isinstance(method, HSAKD) and isinstance(run.optimizer, SGD):
+        run = replace(run, optimizer=replace(run.optimizer, nesterov=True))
     if isinstance(method, BSS):
         method = replace(method, num_epochs=run.epochs)
     if method.warm_up and run.epochs < EPOCHS:
@@ -283,13 +291,33 @@ class Teacher:
     num_classes: int | None = None
 
     def of(self, run: AnyTeaching) -> AnyTeaching:
-        """Return the same experiment with this teacher."""
+        """Return the same experiment with this teacher.
+
+        Raises:
+            InputError: weights or a number of classes are given without a model of your own that takes them.
+        """
+        own = self.source is not None and ":" in self.source
+        if not own and (self.weights is not None or self.num_classes is not None):
+            raise InputError(
+                "weights and num_classes belong to a teacher of your own, module:function; got the source "
+                f"{self.source or 'none'}: name one, or leave them out"
+            )
         if self.source is None:
             return run
-        if ":" not in self.source:
+        if not own:
             return replace(run, teacher=None, teacher_folder=str(Path(self.source).resolve()))
         weights = None if self.weights is None else str(self.weights)
         return replace(run, teacher=ForeignModel(model=self.source, weights=weights, num_classes=self.num_classes))
+
+    def network(self) -> str | None:
+        """Return the name of the network in the folder of a finished run; None where the source is no such folder.
+
+        Raises:
+            InputError: the folder holds another run.
+        """
+        if self.source is None or not (Path(self.source) / CONFIG).exists():
+            return None
+        return load_config(Path(self.source)).model.name
 
 
 def teacher(setting: Setting = "digits", scale: Scale = "paper") -> Training:
@@ -310,6 +338,7 @@ def distill(
     scale: Scale = "paper",
     method: str = "kd",
     tald: bool = False,
+    tald_preset: Preset = "default",
     pair: str | None = None,
     teacher: Teacher = Teacher(),
 ) -> Distilling:
@@ -321,9 +350,18 @@ def distill(
         method: kd, fitnet, at, sp, cc, vid, rkd, pkt, ab, ft, fsp, nst, crd, sskd, hsakd, bss; none for the student
             alone.
         tald: add the term at the teacher's adversarial particles; its fields are --method.tald.
+        tald_preset: its settings: of this library, with particles that repel; of the thesis, with which they do not; or
+            of its authors' code.
         pair: teacher and student, such as resnet56-resnet20 or wrn-40-2-shufflenet-v1; any two networks of the library.
         teacher: what the student learns from.
     """
-    pair = pair or ("resnet20-resnet8" if setting == "digits" else "resnet56-resnet20")
-    run = Ground(setting=setting, scale=scale).distilling(method, pair, TALD() if tald else None)
-    return teacher.of(run)
+    usual = "resnet20-resnet8" if setting == "digits" else "resnet56-resnet20"
+    student = networks(pair or usual)[1]
+    found = teacher.network() or networks(pair or usual)[0]
+    if pair is not None and pair != f"{found}-{student}":
+        raise InputError(
+            f"the teacher of the pair {pair} is {networks(pair)[0]}; got {found} in {teacher.source}: give another "
+            f"folder, or --pair {found}-{student}"
+        )
+    ground = Ground(setting=setting, scale=scale)
+    return teacher.of(ground.distilling(method, f"{found}-{student}", PRESETS[tald_preset] if tald else None))

@@ -19,7 +19,18 @@ from aureole.distill import AT, BSS, FT, KD, SSKD, TALD
 from aureole.models import ModelConfig
 from aureole.particles import RBF
 from aureole.particles.starts import Uniform
-from aureole.recipes.distill import CHEAP, EPOCHS, Budget, Ground, Setting, Teacher, networks, with_method
+from aureole.recipes.distill import (
+    CHEAP,
+    EPOCHS,
+    PRESETS,
+    Budget,
+    Ground,
+    Preset,
+    Setting,
+    Teacher,
+    networks,
+    with_method,
+)
 from aureole.recipes.distill_published import on_imagenet
 from aureole.recipes.settings import Scale
 from aureole.robust import Natural
@@ -48,7 +59,7 @@ class Case(NamedTuple):
     particles: int = 0
 
 
-def with_particles(number: int) -> TALD | None:
+def with_particles(number: int, preset: Preset = "default") -> TALD | None:
     """Return TALD with so many particles; None for 0.
 
     Example:
@@ -56,15 +67,17 @@ def with_particles(number: int) -> TALD | None:
         >>> with_particles(2).search.num_particles, with_particles(0)
         (2, None)
     """
-    tald = TALD()
+    tald = PRESETS[preset]
     return replace(tald, search=replace(tald.search, num_particles=number)) if number else None
 
 
-def _sweep(title: str, ground: Ground, cases: Iterable[Case], seeds: tuple[int, ...]) -> Sweep:
+def _sweep(
+    title: str, ground: Ground, cases: Iterable[Case], seeds: tuple[int, ...], preset: Preset = "default"
+) -> Sweep:
     """Return each teacher, then its students; a teacher is the same for every seed."""
     runs: dict[str, Experiment] = {}
     for case in dict.fromkeys(cases):
-        run = ground.distilling(case.method, case.pair, with_particles(case.particles))
+        run = ground.distilling(case.method, case.pair, with_particles(case.particles, preset))
         home = f"teacher-{networks(case.pair)[0]}"
         assert isinstance(run.teacher, Training)
         runs.setdefault(home, run.teacher)
@@ -93,6 +106,7 @@ def styled(style: Style) -> Callable[..., Sweep]:
         seeds: tuple[int, ...] = (0, 1, 2),
         pairs: tuple[str, ...] = (),
         methods: tuple[str, ...] = (),
+        tald_preset: Preset = "default",
         budget: Budget = _BUDGET,
     ) -> Sweep:
         """Students of many methods, each with and without TALD, and the student alone.
@@ -104,6 +118,7 @@ def styled(style: Style) -> Callable[..., Sweep]:
             seeds: of the students.
             pairs: teachers and students; by default those of the thesis's architectures, or a cheap one.
             methods: by name, as in ``distill``; by default the thesis's thirteen, or kd, at, sp and vid.
+            tald_preset: TALD of this library, of the thesis, or of its authors' code.
             budget: of the scale small.
         """
         small = scale == "small"
@@ -113,6 +128,7 @@ def styled(style: Style) -> Callable[..., Sweep]:
             Ground(setting=setting, scale=scale, data=data, budget=budget),
             _with_and_without(pairs or ((CHEAP[style == "cross"],) if small else PAIRS[style]), chosen),
             seeds,
+            tald_preset,
         )
 
     return build
@@ -176,6 +192,7 @@ def figure_7_4(
     seeds: tuple[int, ...] = (0, 1, 2),
     pairs: tuple[str, ...] = (),
     particles: tuple[int, ...] = (4,),
+    tald_preset: Preset = "default",
     budget: Budget = _BUDGET,
 ) -> Sweep:
     """KD, KD + BSS and KD + TALD: accuracy (figure 7.4), MagSim and AngSim to the teacher (figure 7.6).
@@ -187,6 +204,7 @@ def figure_7_4(
         seeds: of the students.
         pairs: teachers and students; by default those of figure 7.6, or a cheap one.
         particles: numbers of TALD's particles.
+        tald_preset: TALD of this library, of the thesis, or of its authors' code.
         budget: of the scale small.
     """
     thesis = ("wrn-40-2-wrn-16-2", "resnet56-resnet20", "resnet32x4-resnet8x4")
@@ -195,7 +213,8 @@ def figure_7_4(
         for pair in pairs or (CHEAP[:1] if scale == "small" else thesis)
         for case in (*(Case(pair, name) for name in ("none", "kd", "bss")), *(Case(pair, "kd", n) for n in particles))
     ]
-    return _sweep("KD, BSS and TALD", Ground(setting=setting, scale=scale, data=data, budget=budget), cases, seeds)
+    ground = Ground(setting=setting, scale=scale, data=data, budget=budget)
+    return _sweep("KD, BSS and TALD", ground, cases, seeds, tald_preset)
 
 
 def figure_7_7(
@@ -205,6 +224,7 @@ def figure_7_7(
     seeds: tuple[int, ...] = (0, 1, 2),
     pairs: tuple[str, ...] = (),
     particles: tuple[int, ...] = (0, 1, 2, 4, 8),
+    tald_preset: Preset = "default",
     budget: Budget = _BUDGET,
 ) -> Sweep:
     """Accuracy against the number of TALD's particles; 0 is the method alone.
@@ -217,13 +237,14 @@ def figure_7_7(
         pairs: one that learns by kd, at and sp, and one that learns by kd, vid and ft; by default resnet56-resnet20 and
             wrn-40-2-shufflenet-v1, or two cheap ones.
         particles: their numbers.
+        tald_preset: TALD of this library, of the thesis, or of its authors' code.
         budget: of the scale small.
     """
     chosen = pairs or (CHEAP if scale == "small" else ("resnet56-resnet20", "wrn-40-2-shufflenet-v1"))
     each = zip(chosen, (("kd", "at", "sp"), ("kd", "vid", "ft")), strict=False)
     cases = [Case(pair, name, n) for pair, names in each for name in names for n in particles]
     ground = Ground(setting=setting, scale=scale, data=data, budget=budget)
-    return _sweep("Accuracy against the number of particles", ground, cases, seeds)
+    return _sweep("Accuracy against the number of particles", ground, cases, seeds, tald_preset)
 
 
 def table_7_2(
@@ -243,8 +264,8 @@ def table_7_2(
         setting: kind of data; the thesis has CIFAR-100.
         pair: teacher and student; the thesis does not say which.
         particles: numbers of TALD's particles.
-        epochs: timed.
-        num_train: training images.
+        epochs: timed; the digits take their own number.
+        num_train: training images; the digits take all of theirs.
     """
     budget = Budget(num_train=num_train, epochs=epochs, num_test=100)
     cases = [Case(pair, "kd"), Case(pair, "bss"), *(Case(pair, "kd", n) for n in particles)]
@@ -268,6 +289,7 @@ def figure_7_5(
     data: str = "imagenet",
     seeds: tuple[int, ...] = (0,),
     methods: tuple[str, ...] = ("kd", "at", "ft", "crd", "sskd"),
+    tald_preset: Preset = "default",
 ) -> Sweep:
     """ResNet-18 from ResNet-34 on ImageNet by torchdistill's settings, each method with and without TALD.
 
@@ -277,15 +299,18 @@ def figure_7_5(
         data: folder or hub name of images of one size, 224x224.
         seeds: of the students.
         methods: by name.
+        tald_preset: TALD of this library, of the thesis, or of its authors' code.
     """
     foreign = teacher.source is not None and ":" in teacher.source
     taps = Taps(maps=teacher_layers) if foreign else None
-    search = replace(TALD().search, step_size=0.2, start=Uniform(5 * 0.3))  # thesis section 7.4.3
+    chosen = PRESETS[tald_preset]
+    if tald_preset != "authors":  # thesis section 7.4.3
+        chosen = replace(chosen, search=replace(chosen.search, step_size=0.2, start=Uniform(5 * 0.3)))
     student = _on_imagenet(data)
     alone = replace(student, method=Natural(), label="student alone", paper=on_imagenet("none"))
     runs: dict[str, Experiment] = {f"none-seed{seed}": with_seed(alone, seed) for seed in seeds}
     for name in methods:
-        for tald in (None, TALD(search=search)):
+        for tald in (None, chosen):
             run = _by_torchdistill(student, name, tald)
             around = teacher.of(Distilling(student=run, teacher_taps=taps))
             for seed in seeds:
@@ -308,11 +333,16 @@ def _on_imagenet(data: str) -> Training:
 
 
 def _by_torchdistill(student: Training, name: str, tald: TALD | None) -> Training:
-    """Return the run of a student with a method, and with torchdistill's weights where it has its own."""
+    """Return the run of a student with a method, and with torchdistill's settings where it has its own."""
     run = with_method(student, name, tald)
     run = replace(run, paper=on_imagenet(name) if tald is None else {})
     presets = {"kd": KD.imagenet(), "at": AT.imagenet(), "ft": FT.imagenet(), "sskd": SSKD.imagenet()}
     if name not in presets:
         return run
     method = presets[name] if tald is None else replace(presets[name], tald=tald)
-    return replace(run, method=method, epochs=90 if name == "ft" else run.epochs, proxy_reason=student.proxy_reason)
+    run = replace(run, method=method, proxy_reason=student.proxy_reason)
+    if name == "ft":  # the first stage of its own there has a rate of 0.01
+        reason = f"{student.proxy_reason}, the paraphraser learns at the student's rate"
+        return replace(run, epochs=90, proxy_reason=reason)
+    decay = 5e-4 if name == "sskd" else run.optimizer.weight_decay
+    return replace(run, optimizer=replace(run.optimizer, weight_decay=decay))

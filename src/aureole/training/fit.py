@@ -90,6 +90,19 @@ def build(config: Training, splits: Splits) -> nn.Module:
     return config.model.build(num_classes=train.num_classes, image_shape=train.image_shape, seed=config.seed)
 
 
+def load_config(folder: Path) -> Training:
+    """Return the configuration of the classifier whose run lives in a folder.
+
+    Raises:
+        InputError: there is none.
+    """
+    config = from_values(read_values(folder / CONFIG))
+    config = getattr(config, "classifier", config)  # of an experiment around a training run
+    if not isinstance(config, Training):
+        raise InputError(f"{folder} holds no training run: give the folder of one")
+    return config
+
+
 def load_model(folder: Path) -> tuple[nn.Module, Training]:
     """Return the trained network of a run's folder, in evaluation mode on the CPU, and its configuration.
 
@@ -98,10 +111,7 @@ def load_model(folder: Path) -> tuple[nn.Module, Training]:
     """
     from safetensors.torch import load_file
 
-    config = from_values(read_values(folder / CONFIG))
-    config = getattr(config, "classifier", config)  # of an experiment around a training run
-    if not isinstance(config, Training):
-        raise InputError(f"{folder} holds no training run: give the folder of one")
+    config = load_config(folder)
     path = folder / WEIGHTS
     if not path.exists():
         raise InputError(f"the run in {folder} is not finished: run the same command again to resume it")

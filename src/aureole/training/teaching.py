@@ -24,7 +24,7 @@ from aureole.training.describe import describe
 from aureole.training.evaluation.sources import ForeignModel, judged_images
 from aureole.training.evaluation.trials import check_radius
 from aureole.training.experiment import Around, prepared
-from aureole.training.fit import build, claim_folder, fit
+from aureole.training.fit import build, claim_folder, fit, load_config
 from aureole.training.recording import Stopwatch
 from aureole.training.run import conclude
 
@@ -104,7 +104,7 @@ def run_teaching(config: Teaching, folder: Path, *, recipe: str = "") -> Record:
     fitted = fit(run, folder, splits, _pair(config, teacher, splits))
     network, teacher = fitted[0].eval(), teacher.cpu()
     networks = [
-        describe(teacher, images, role="teacher", name=_name(config.teacher, teacher)),
+        describe(teacher, images, role="teacher", name=_name(config.teacher, folder / config.teacher_folder)),
         describe(network, images, role="student", name=run.model.name),
     ]
     with warnings.catch_warnings(record=True, action="always", category=UntrustedResult) as said:
@@ -136,7 +136,7 @@ def _pair(config: Teaching, teacher: nn.Module, splits: Splits) -> nn.Module | N
         )
 
 
-def _name(teacher: Training | ForeignModel | None, network: nn.Module) -> str:
-    if isinstance(teacher, Training):
-        return teacher.model.name
-    return teacher.title if isinstance(teacher, ForeignModel) else type(network).__name__
+def _name(teacher: Training | ForeignModel | None, home: Path) -> str:
+    if isinstance(teacher, ForeignModel):
+        return teacher.title
+    return (teacher or load_config(home)).model.name
