@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
@@ -109,6 +112,17 @@ def test_several_boxes_are_joined_and_wrong_ones_refused():
             box_mask(wrong, (3, 4), None, "x")
 
 
+def deep_png(width: int, height: int) -> bytes:
+    """Return a black PNG of colours with 16 bits a channel."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    rows = zlib.compress((b"\0" + bytes(6 * width)) * height)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
 def test_unusable_pictures_and_masks_are_refused_in_one_line(folder):
     mask, picture = folder / "masks" / "ill" / "1.png", folder / "images" / "train" / "ill" / "1.png"
     save(mask, np.zeros((4, 6), np.uint8))
@@ -119,6 +133,10 @@ def test_unusable_pictures_and_masks_are_refused_in_one_line(folder):
     refuse(data(folder), "no transparency")
     save(picture, np.zeros((4, 5), np.uint16))
     refuse(data(folder), "must have 8 bits a channel")
+    picture.write_bytes(deep_png(5, 4))
+    with Image.open(picture) as opened:
+        assert opened.mode == "RGB"  # Pillow drops the lower bits without a word
+    refuse(data(folder), r"row 1 of images \(1.png\) must have 8 bits a channel; got a PNG of 16 bits")
     Image.new("CMYK", (5, 4)).save(picture, format="JPEG")
     refuse(data(folder), "must be grey or RGB; got CMYK")
     picture.write_bytes(b"nothing")
@@ -179,6 +197,18 @@ def test_the_background_of_a_fundus_photograph_is_cropped():
     assert small[34:, 34:].all()
     assert small.sum().item() == pytest.approx(32**2, abs=66)
     assert Fundus().disk(picture, "x").sum().item() == pytest.approx(torch.pi * 41**2, rel=0.05)
+
+
+def test_the_mask_of_a_small_lesion_keeps_a_pixel():
+    mask = torch.zeros(90, 140, dtype=torch.bool)
+    mask[45, 80] = True  # a sixteenth of a pixel of the result
+    small = Fundus(size=20).with_mask(photograph(), mask, "x")[1]
+    assert (small.sum().item(), bool(small[9:11, 9:11].any())) == (1, True)
+    assert not Fundus(size=20).with_mask(photograph(), torch.zeros_like(mask), "x")[1].any()
+
+
+def test_a_source_that_is_not_named_is_asked_for():
+    refuse(MaskedData(source=""), "must be named: --data.source, or --data")
 
 
 def test_a_disk_that_the_camera_cut_off_stays_round():

@@ -178,7 +178,10 @@ def test_fields_out_of_range(kind, fields, line, untyped):
         (ExplainedModel(explainer="patches"), "one position of an image of 32 x 32 pixels"),
         (AttentionModel(), "resnet18-imagenet makes one position .* such as resnet18"),
         (AttentionModel(name="vulnerability-unet"), "unknown model 'vulnerability-unet'"),
-        (AttentionModel(name="resnet8", mean=(0.5,), std=(0.5,)), "mean needs one number for each of the 3 channels"),
+        (
+            AttentionModel(name="resnet8", mean=(0.5, 0.5), std=(0.5, 0.5)),
+            "mean needs one number for each of the 3 channels",
+        ),
     ],
 )
 def test_networks_that_cannot_be_built(config, line):

@@ -80,6 +80,12 @@ def test_normalisation_inside_equals_normalisation_outside():
     torch.testing.assert_close(model(x), build()((x - 0.13) / 0.31))
 
 
+def test_one_number_normalises_every_channel():
+    x, colour = torch.rand(2, 3, 32, 32), (3, 32, 32)
+    one = build("resnet8", shape=colour, mean=(0.5,), std=(0.25,))
+    torch.testing.assert_close(one(x), build("resnet8", shape=colour, mean=(0.5,) * 3, std=(0.25,) * 3)(x))
+
+
 def test_no_name_is_both_a_classifier_and_a_map():
     assert MAPS.keys().isdisjoint(MODELS)
 

@@ -179,7 +179,7 @@ def test_the_teacher_may_be_ones_own(tmp_path: Path) -> None:
     assert (run.teacher, run.teacher_folder) == (None, str(tmp_path.resolve()))
 
 
-@pytest.mark.parametrize("given", [{"weights": Path("w.safetensors")}, {"num_classes": 10}])
+@pytest.mark.parametrize("given", [{"weights": Path("w.safetensors")}, {"num_classes": 10}, {"layers": ("a",)}])
 @pytest.mark.parametrize("source", [None, "runs/teacher"])
 def test_weights_without_a_model_to_put_them_in_are_refused(given: dict[str, Any], source: str | None) -> None:
     with pytest.raises(InputError, match=f"of your own, module:function; got the source {source or 'none'}"):

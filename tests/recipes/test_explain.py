@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from aureole.cli import main
 from aureole.core.config import from_values, to_values
-from aureole.core.errors import InputError
+from aureole.core.errors import InputError, UntrustedResult
 from aureole.core.records import read_record
 from aureole.data import MaskedData, PaintedLesions
 from aureole.explain import MEDTEX, AttentionModel, ExplainedModel, GradCAM, OwnMap, TeacherLabels
@@ -18,6 +22,7 @@ from aureole.recipes.explain import ATTRIBUTIONS, METHODS, Ground
 from aureole.recipes.thesis_chapter4 import PAPER
 from aureole.training.config import Training
 from aureole.training.explanation import Explained
+from aureole.training.fit import load_config, load_inputs
 from aureole.training.optimizers import Adam
 from aureole.training.sweep import Sweep
 
@@ -93,6 +98,97 @@ def test_maps_can_be_added_and_names_are_checked() -> None:
         find_recipe("explain").build(by=("rice",))
     with pytest.raises(InputError, match="unknown method 'medtext': did you mean 'medtex'"):
         find_recipe("explain").build(method="medtext")
+
+
+def test_a_recipe_says_nothing_of_a_source_that_it_does_not_know() -> None:
+    for setting in ("painted", "fundus", "folder"):
+        reason = find_recipe("explain").build(setting=setting, epochs=3).student.proxy_reason
+        assert reason
+        assert not any(word in reason for word in ("drawn", "iChallenge", "40 epochs"))
+        assert "3 epochs" in reason
+    run = find_recipe("explain").build(epochs=3)
+    assert (run.student.epochs, run.teacher.epochs) == (3, 3)
+
+
+def class_folders(folder: Path, channels: int, names: tuple[str, ...] = ("cat", "dog", "eel"), count: int = 4) -> str:
+    """Write small images of classes that differ in their brightness; return the folder's name."""
+    rng = np.random.default_rng(0)
+    for part in ("train", "test"):
+        for number, name in enumerate(names):
+            home = folder / part / name
+            home.mkdir(parents=True)
+            for row in range(count):
+                shape = (16, 16) if channels == 1 else (16, 16, 3)
+                pixels = rng.integers(60 * number, 60 * number + 60, shape).astype(np.uint8)
+                Image.fromarray(pixels).save(home / f"{row}.png")
+    return str(folder)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_folder_of_images_is_explained_and_its_teacher_sees_the_same_classes(
+    channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = class_folders(tmp_path / "images", channels)
+    plain = ["--num-curves", "0", "--num-pictures", "0", "--quiet", "--accelerator", "cpu", "--epochs", "1"]
+    own = ["--data.source", source, "--data.num-validation", "2", "--data.classes", "eel", "cat"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UntrustedResult)
+        assert main(["run", "explain", "--setting", "folder", *own, *plain, "--output", "run"]) == 0
+    for folder in (Path("run"), Path("run/teacher")):
+        assert load_inputs(folder) == ((channels, 16, 16), ("eel", "cat"))
+    teacher = load_config(Path("run/teacher")).data
+    assert isinstance(teacher, MaskedData)
+    assert (teacher.classes, teacher.num_validation) == (("eel", "cat"), 2)
+    shutil.move(source, "elsewhere")  # a picture is explained without the data
+    picture = "elsewhere/test/cat/0.png"
+    assert main(["explain", picture, "--run", "run", "--output", "out"]) == 0
+    assert main(["export", "run"]) == 0
+
+
+def test_a_teacher_of_ones_own_names_its_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    layers = "".join(f"nn.Conv2d({3 if not k else 4}, 4, 3, 2, 1), nn.ReLU(), " for k in range(4))
+    Path("their_models.py").write_text(
+        f"from torch import nn\n\n\ndef network():\n"
+        f"    return nn.Sequential({layers}nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))\n"
+    )
+    source = class_folders(tmp_path / "images", 3)
+    line = ["run", "explain", "--setting", "folder", "--data.source", source, "--data.num-validation", "3", "--epochs",
+            "1", "--num-curves", "0", "--quiet", "--accelerator", "cpu"]  # fmt: skip
+    line += ["--teacher.source", "their_models:network"]
+    assert main([*line, "--output", "without"]) == 2
+    assert (
+        "got 4 and 0: name layers with Taps(maps=...), on the command line --teacher.layers" in capsys.readouterr().err
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UntrustedResult)
+        assert main([*line, "--teacher.layers", "1", "3", "5", "7", "--output", "run"]) == 0
+    record = read_record(Path("run"))
+    assert record.history[0]["train/transfer"] != 0
+
+
+@pytest.mark.parametrize("line", ["explain --setting fundus", "thesis-table-4.4", "explain --setting folder"])
+def test_photographs_must_be_named(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    class_folders(tmp_path / "not-asked-for", 3)
+    assert main(["run", *line.split(), "--quiet"]) == 2
+    assert (
+        capsys.readouterr()
+        .err.strip()
+        .endswith("must be named: --data.source, or --data of a thesis's recipe; got none")
+    )
+
+
+def test_help_follows_the_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "explain", "--help"]) == 0
+    assert "--data.mask-folder {None}|STR" not in capsys.readouterr().out
+    assert main(["run", "explain", "--setting", "fundus", "--help"]) == 0
+    assert "--data.mask-folder {None}|STR" in capsys.readouterr().out
 
 
 def test_the_command_explains_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,9 @@ def distinct_methods() -> dict[str, Method]:
 METHODS = distinct_methods()
 
 
-UNATTACKED = {"refine", "teacher", "distill", "explain", "study-few-labels", "thesis-figure-5.3", "thesis-table-5.1"}
+UNATTACKED = {
+    "refine", "teacher", "distill", "explain", "study-few-labels", "study-tald", "thesis-figure-5.3", "thesis-table-5.1",
+}  # fmt: skip
 FOREIGN = {"thesis-figure-3.5", "thesis-figure-3.8", "thesis-figure-7.5"}  # of victims and teachers of the user's
 
 

@@ -165,7 +165,8 @@ def test_the_losses_of_a_short_run_are_the_stored_ones(tiny: Callable[..., Train
         assert [row.keys() for row in record.history] == [row.keys() for row in golden[name]]
         for got, wanted in zip(record.history, golden[name], strict=True):
             wanted.pop("validation/accuracy")  # one image more or less is more than the tolerance
-            assert {k: got[k] for k in wanted} == pytest.approx(wanted, rel=1e-4)
+            # a divergence of 3e-5 is a difference of logarithms: no processor knows it better than to 1e-6
+            assert {k: got[k] for k in wanted} == pytest.approx(wanted, rel=1e-4, abs=1e-6)
 
 
 _OPTIONS = (

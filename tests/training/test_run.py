@@ -160,7 +160,7 @@ def test_weights_that_do_not_fit_the_disk(
 ) -> None:
     import safetensors.torch
 
-    def save(_: object, path: Path) -> None:
+    def save(_: object, path: Path, **about: object) -> None:
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 

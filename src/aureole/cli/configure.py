@@ -36,8 +36,9 @@ def configured(command: str, name: str, arguments: list[str]) -> Any:
     from aureole.training.sweep import over_seeds, with_engine
 
     recipe, prog = find_recipe(name), f"aureole {command} {name}"
-    if any(argument in ("-h", "--help") for argument in arguments):
-        base = recipe.build()
+    asked = [argument for argument in arguments if argument not in ("-h", "--help")]
+    if len(asked) < len(arguments):
+        base, _ = parse_known(recipe.build, asked, prog=prog)  # the fields are those of what was chosen
         fields = base if _has_options(base) else Engine()
         return print_help(prog, recipe.build, *([_seeds] if fields is base else []), RunOptions(), fields)
     base, rest = parse_known(recipe.build, arguments, prog=prog)

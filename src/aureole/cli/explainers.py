@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +19,8 @@ from aureole.recipes.explain import ATTRIBUTIONS
 from aureole.report.drawing import pixels_of
 from aureole.report.explained_page import ExplainedPicture
 from aureole.training.config import Training
-from aureole.training.evaluation.sources import ForeignModel, check_fit
-from aureole.training.fit import CONFIG, load_model, read_values
+from aureole.training.evaluation.sources import ForeignModel, check_logits
+from aureole.training.fit import CONFIG, Inputs, load_inputs, load_model, read_values
 
 _OWN = "own"
 _Prepare = Callable[[Tensor, str], Tensor]
@@ -66,9 +65,9 @@ class Explainer:
             raise unknown_name("attribution", by, ATTRIBUTIONS)
         network, config = load_model(folder)
         chosen = _chosen(network, by, folder)
-        network = folded(network) if chosen == _OWN else network  # the same values in half of the time
-        train = config.data.train_and_validation().train
-        teacher, note = _teacher(folder, train)
+        network = folded(network) if chosen == _OWN else network  # the same values in two thirds of the time
+        seen = load_inputs(folder)
+        teacher, note = _teacher(folder, seen)
         device = "cuda" if config.engine.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
         names = {"network": network} if teacher is None and not note else {"student": network}
         names |= {} if teacher is None else {"teacher": teacher}
@@ -77,8 +76,8 @@ class Explainer:
             by=chosen,
             attribution=ATTRIBUTIONS[chosen],
             networks={name: found.to(device).eval() for name, found in names.items()},
-            image_shape=train.image_shape,
-            class_names=tuple(train.class_names),
+            image_shape=seen.image_shape,
+            class_names=seen.class_names,
             prepare=getattr(config.data, "prepare", None),
             note=note,
         )
@@ -86,7 +85,8 @@ class Explainer:
     @property
     def words(self) -> str:
         """What the maps are."""
-        return "The network's own maps" if self.by == _OWN else f"Maps by {self.by}, of the class that the network sees"
+        own = "The network's own maps, which say nothing of black pixels: their scores change nothing"
+        return own if self.by == _OWN else f"Maps by {self.by}, of the class that the network sees"
 
     def explain(self, path: Path, patches: int) -> ExplainedPicture:
         """Return a picture with its map and what the networks see in it.
@@ -138,7 +138,7 @@ def _chosen(network: nn.Module, by: str | None, folder: Path) -> str:
     raise InputError(f"the network in {folder} does not explain itself: choose what maps its pixels, --by {others}")
 
 
-def _teacher(folder: Path, train: Any) -> tuple[nn.Module | None, str]:
+def _teacher(folder: Path, seen: Inputs) -> tuple[nn.Module | None, str]:
     """Return the teacher of a run in evaluation mode, or None and why it is left out; no word where there is none."""
     config = from_values(read_values(folder / CONFIG))
     if isinstance(config, Training) or not hasattr(config, "teacher_folder"):
@@ -148,7 +148,7 @@ def _teacher(folder: Path, train: Any) -> tuple[nn.Module | None, str]:
             network = config.teacher.build()
         else:
             network, _ = load_model(folder / config.teacher_folder)
-        check_fit(network, train)
+        check_logits(network, torch.zeros(2, *seen.image_shape), len(seen.class_names), str(folder))
     except InputError as error:
         return None, f"the teacher is left out: {error}"
     return network.eval(), ""

@@ -38,13 +38,13 @@ def export(arguments: Sequence[str]) -> None:
     """Write the trained classifiers of runs as programs, and compare these with them."""
     folders, options = _read(arguments)
     from aureole.cli.programs import FORMATS, check_format, write_program
-    from aureole.training.fit import load_model
+    from aureole.training.fit import load_inputs, load_model
 
     check_format(options.format)
     results = []
     for folder in folders:
-        network, config = load_model(folder)
-        shape = tuple(config.data.train_and_validation().train.image_shape)
+        network, _ = load_model(folder)
+        shape = load_inputs(folder).image_shape
         path = options.output or folder / f"model{FORMATS[options.format]}"
         if path.is_dir():
             raise InputError(f"cannot write {path}: it is a folder; give --output a file")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from aureole.core.errors import InputError
 from aureole.core.random import mix_seed
@@ -32,6 +33,8 @@ class FractionData(Data):
     Source:
         Thesis section 4.4.2 (Fundus-25%, Fundus-50%, Fundus-100%).
     """
+
+    share: ClassVar[tuple[str, ...]] = ("num_train", "fraction", "fraction_seed")
 
     fraction: float = 1.0
     fraction_seed: int = 0

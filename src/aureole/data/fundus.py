@@ -61,7 +61,8 @@ class Fundus:
     ) -> tuple[UInt8[Tensor, "channels size size"], Bool[Tensor, "size size"] | None]:
         """Return the prepared photograph, and its mask cropped and resized in the same way.
 
-        A pixel of the new mask is marked where at least half of what it covers was marked.
+        A pixel of the new mask is marked where at least half of what it covers was marked; of a mask that would vanish,
+        the pixel that covers most of it stays.
 
         Raises:
             InputError: no bright disk is in the photograph.
@@ -71,7 +72,8 @@ class Fundus:
         pixels = pixels.round().clamp(0, 255).to(torch.uint8)
         if mask is None:
             return pixels, None
-        return pixels, _crop_and_resize(mask[None].float(), window, self.size)[0] >= 0.5
+        covered = _crop_and_resize(mask[None].float(), window, self.size)[0]
+        return pixels, covered >= covered.max().clamp(1e-6, 0.5)
 
     def disk(self, picture: UInt8[Tensor, "channels height width"], where: str) -> Bool[Tensor, "height width"]:
         """Return which pixels belong to the retina: what is bright, and what lies between bright pixels.

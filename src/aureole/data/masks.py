@@ -105,7 +105,7 @@ class MaskedData(FractionData):
         box_column: column of bounding boxes x0, y0, x1, y1, the last ones inside, or of lists of such.
         box_frame: height and width of the frame that the boxes are given in; None for that of the image.
         dark_masks: whether 0 marks, on a bright background; otherwise all but 0 marks.
-        prepare: what brings the images to one size; None where they have one.
+        prepare: what brings photographs of the retina to one size; None where all images have one.
 
     Raises:
         InputError: more than one place of masks is named.
@@ -136,6 +136,11 @@ class MaskedData(FractionData):
             raise InputError(f"masks must come from one place; got {' and '.join(named)}: leave all but one out")
 
     def _read(self, part: str) -> MaskedImages:
+        if not self.source:
+            raise InputError(
+                "images in class folders, or a data set, must be named: --data.source, or --data of a thesis's recipe;"
+                " got none"
+            )
         table = choose_classes(open_table(self.source, part), self.classes)
         positive = self._positive(table, part)
         with quiet():

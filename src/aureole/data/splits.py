@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar
 
 import torch
 
@@ -42,10 +43,23 @@ class Data:
         (100, 200)
     """
 
+    #: Fields that say how much of the training images is used.
+    share: ClassVar[tuple[str, ...]] = ("num_train",)
+
     source: str = "digits"
     num_train: int | None = None
     num_validation: int = 200
     seed: int = 0
+
+    def like(self, other: Data) -> Data:
+        """Return data with the fields of another, but for the share of the training images.
+
+        Example:
+            >>> Data(num_train=100).like(Data(source="mnist", num_train=5, num_validation=50))
+            Data(source='mnist', num_train=100, num_validation=50, seed=0)
+        """
+        names = [field.name for field in fields(self) if field.name not in self.share and hasattr(other, field.name)]
+        return replace(self, **{name: getattr(other, name) for name in names})
 
     def train_and_validation(self) -> Splits:
         """Read the training part and split it; the test files are not opened.

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,16 +43,30 @@ def decode(value: dict[str, Any] | Image | None, where: str) -> Image:
     """Return the image of one row: decoded already, or encoded as ``{"bytes", "path"}``.
 
     Raises:
-        InputError: the bytes are no image.
+        InputError: the bytes are no image, or one of colours of 16 bits, of which the decoder would drop the lower 8.
     """
     from datasets import Image as ImageFeature
 
     if value is None:
         raise InputError(f"{where} has no image; leave the row out")
     try:
+        if isinstance(value, dict) and _is_deep(value):
+            raise InputError(f"{where} must have 8 bits a channel; got a PNG of 16 bits: convert the images to 8 bits")
         return ImageFeature().decode_example(value)  # pyright: ignore[reportArgumentType]
     except (OSError, ValueError, SyntaxError) as error:
         raise InputError(f"{where} cannot be decoded: {str(error).splitlines()[0]}") from error
+
+
+def _is_deep(value: dict[str, Any]) -> bool:
+    """Say whether an encoded image is a PNG of colours with 16 bits a channel, by its header."""
+    head = value.get("bytes")
+    if head is None:
+        path = Path(value.get("path") or "")
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            head = file.read(26)
+    return len(head) >= 26 and head[:8] == b"\x89PNG\r\n\x1a\n" and head[24] == 16 and head[25] in (2, 6)
 
 
 def to_array(image: Image, mode: str, where: str) -> UInt8[np.ndarray, "channels height width"]:

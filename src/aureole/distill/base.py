@@ -318,5 +318,5 @@ def _check_pair(student: Features, teacher: Features, *, needs_maps: bool) -> No
     if needs_maps and (maps[0] != maps[1] or not maps[0]):
         raise InputError(
             f"student and teacher must give equally many maps, at least one; got {maps[0]} and {maps[1]}: name layers"
-            " with Taps(maps=...)"
+            " with Taps(maps=...), on the command line --teacher.layers"
         )

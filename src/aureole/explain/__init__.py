@@ -1,6 +1,6 @@
 """MED-TEX: a small student, and a map of the pixels that explain its teacher (thesis chapter 4); and its rivals."""
 
-from aureole.core.folding import folded
+from aureole.core.folding import folded, keep_memory
 from aureole.explain.attention import Attention, LastMap, PatchScores
 from aureole.explain.attributions import IntegratedGradients, OwnMap
 from aureole.explain.base import Attribution, Explaining, FromTeacher, Taught, output_loss, own_map
@@ -16,5 +16,6 @@ __all__ = [
     "MEDTEX", "RISE", "Attention", "AttentionModel", "Attribution", "ExplainedModel", "ExplainedStudent",
     "ExplainerUNet", "Explaining", "FromTeacher", "GradCAM", "IntegratedGradients", "LastMap", "Occlusion", "OwnMap",
     "PassThrough", "PatchExplainer", "PatchScores", "PatchStudent", "Reduction", "Taught", "TeacherLabels", "Transfer",
-    "VariationalHead", "folded", "gaussian_nll", "output_loss", "own_map",
+    "VariationalHead", "folded", "gaussian_nll", "keep_memory",
+    "output_loss", "own_map",
 ]  # fmt: skip

@@ -220,7 +220,7 @@ class MEDTEX(FromTeacher):
         if len(mine) != len(theirs) or not mine:
             raise InputError(
                 f"student and teacher must give equally many maps, at least one; got {len(mine)} and {len(theirs)}:"
-                " name layers with Taps(maps=...), or set weight=0"
+                " name layers with Taps(maps=...), on the command line --teacher.layers, or set weight=0"
             )
         maps = zip(_maps(network, x, mine, "student"), _maps(teacher, x, theirs, "teacher"), strict=True)
         return Transfer(teacher, mine, theirs, [self._head(*pair) for pair in maps]).to(x.device)

@@ -125,8 +125,8 @@ class ModelConfig:
 
     Attributes:
         name: a key of ``MODELS``, or of ``MAPS`` where a map is trained.
-        mean: mean of each channel of the pixels in [0, 1]; None for no normalisation.
-        std: standard deviation of each channel; given exactly when ``mean`` is.
+        mean: mean of each channel of the pixels in [0, 1], or one number for all; None for no normalisation.
+        std: standard deviation of each channel, or one number for all; given exactly when ``mean`` is.
 
     Example:
         >>> model = ModelConfig(name="lenet5").build(num_classes=10, image_shape=(1, 28, 28), seed=0)
@@ -167,6 +167,7 @@ class ModelConfig:
         if self.mean is None and self.std is None:
             return None
         for field, values in (("mean", self.mean), ("std", self.std)):
-            if values is None or len(values) != channels:
+            if values is None or len(values) not in (1, channels):
                 raise InputError(f"{field} needs one number for each of the {channels} channels; got {values}")
-        return Normalize(self.mean or (), self.std or ())
+        mean, std = (values * channels if len(values) == 1 else values for values in (self.mean or (), self.std or ()))
+        return Normalize(mean, std)

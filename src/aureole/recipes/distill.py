@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 
 from aureole.core.errors import InputError, unknown_name
 from aureole.core.method import Method
+from aureole.core.taps import Taps
 from aureole.data import Data
 from aureole.distill import (
     AB,
@@ -284,22 +285,25 @@ class Teacher:
         source: the folder of a finished run, or module:function of a model of your own; None trains one.
         weights: of a model of your own, as .safetensors.
         num_classes: handed to the function by this name.
+        layers: of a model of your own, which methods compare with the student's maps: names of modules, as many as the
+            student has maps.
     """
 
     source: str | None = None
     weights: Path | None = None
     num_classes: int | None = None
+    layers: tuple[str, ...] = ()
 
     def of(self, run: AnyTeaching) -> AnyTeaching:
         """Return the same experiment with this teacher.
 
         Raises:
-            InputError: weights or a number of classes are given without a model of your own that takes them.
+            InputError: weights, a number of classes or layers are given without a model of your own that has them.
         """
         own = self.source is not None and ":" in self.source
-        if not own and (self.weights is not None or self.num_classes is not None):
+        if not own and (self.weights is not None or self.num_classes is not None or self.layers):
             raise InputError(
-                "weights and num_classes belong to a teacher of your own, module:function; got the source "
+                "weights, num_classes and layers belong to a teacher of your own, module:function; got the source "
                 f"{self.source or 'none'}: name one, or leave them out"
             )
         if self.source is None:
@@ -307,7 +311,8 @@ class Teacher:
         if not own:
             return replace(run, teacher=None, teacher_folder=str(Path(self.source).resolve()))
         weights = None if self.weights is None else str(self.weights)
-        return replace(run, teacher=ForeignModel(model=self.source, weights=weights, num_classes=self.num_classes))
+        model = ForeignModel(model=self.source, weights=weights, num_classes=self.num_classes)
+        return replace(run, teacher=model, teacher_taps=Taps(maps=self.layers) if self.layers else run.teacher_taps)
 
     def network(self) -> str | None:
         """Return the name of the network in the folder of a finished run; None where the source is no such folder.

@@ -31,7 +31,7 @@ from aureole.training.explanation import Explained
 from aureole.training.explanation.run import LEARNER
 from aureole.training.optimizers import Adam
 
-Setting = Literal["painted", "fundus", "fish"]
+Setting = Literal["painted", "fundus", "fish", "folder"]
 EPOCHS = 100  # the thesis does not state a number
 _SMALL = 64  # pixels a side, instead of 256
 _TRAINED = Teacher()
@@ -63,9 +63,10 @@ class Ground:
 
     Attributes:
         setting: ``"painted"`` lesions on photographs of the retina, with known masks; ``"fundus"`` photographs with and
-            without pathological myopia; ``"fish"``, goldfish against jellyfish with boxes.
+            without pathological myopia; ``"fish"``, goldfish against jellyfish with boxes; ``"folder"``, any images
+            of one size in classes.
         scale: the paper's, or a cheaper one.
-        data: where the data is; None for drawn photographs, or the name of a hub data set.
+        data: where the data is; None for drawn photographs, or the name of a hub data set. Fundus and folder need it.
         epochs: of teacher and student; None takes 100 at the paper's scale, 40 at the other.
     """
 
@@ -78,15 +79,15 @@ class Ground:
     def reason(self) -> str:
         """How a run differs from the paper's."""
         kind = {
-            "painted": "lesions painted on photographs of healthy retinas"
-            if self.data
-            else "lesions painted on drawn retinas",
-            "fundus": "photographs of iChallenge-PALM alone",
+            "painted": "painted lesions instead of real ones",
+            "fundus": "without the private part of the thesis's photographs",
             "fish": "" if self.scale == "paper" else "images of 32x32 pixels",
+            "folder": "images that the thesis does not have",
         }[self.setting]
         if self.scale == "paper":
             return kind
-        size = "" if self.setting == "fish" else f"{_SMALL}x{_SMALL} instead of 256x256 pixels, "
+        cropped = self.setting in ("painted", "fundus")
+        size = f"{_SMALL}x{_SMALL} instead of 256x256 pixels, " if cropped else ""
         cheap = f"{self._epochs} epochs in batches of 16 at a cosine rate"
         return f"{kind}, {size}{cheap}, ResNet-8 instead of ResNet-18 in what is compared".removeprefix(", ")
 
@@ -106,7 +107,9 @@ class Ground:
                 source=self.data or PaintedLesions.source, prepare=prepare, num_validation=40, fraction=fraction
             )
         if self.setting == "fundus":
-            return MaskedData(source=self.data or "imagefolder", prepare=prepare, num_validation=40, fraction=fraction)
+            return MaskedData(source=self.data or "", prepare=prepare, num_validation=40, fraction=fraction)
+        if self.setting == "folder":
+            return MaskedData(source=self.data or "", num_validation=40, fraction=fraction)
         return MaskedData(
             source=self.data or "zh-plus/tiny-imagenet",
             classes=("goldfish", "jellyfish"),
@@ -145,7 +148,7 @@ class Ground:
         if name not in METHODS:
             raise unknown_name("method", name, METHODS)
         features = _FEATURES[self.scale]
-        mean, std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # without them the tiny student's ReLUs often die
+        mean, std = (0.5,), (0.25,)  # of every channel; without them the tiny student's ReLUs often die
         student = ExplainedModel(features=features, mean=mean, std=std)
         if name == "gradcam":
             return TeacherLabels(), ModelConfig(name=features, mean=mean, std=std), GradCAM()
@@ -171,23 +174,25 @@ def explain(
     method: str = "medtex",
     fraction: float = 1.0,
     by: tuple[str, ...] = (),
+    epochs: int | None = None,
     teacher: Teacher = _TRAINED,
 ) -> Explained:
     """Learn a tiny student and a map of the pixels that explain its teacher (thesis chapter 4).
 
     Your own images go into --data.source: a folder of class folders, or a data set; masks into --data.mask-folder,
-    --data.mask-column or --data.box-column of the settings fundus and fish.
+    --data.mask-column or --data.box-column of the settings folder, fundus and fish.
 
     Args:
-        setting: painted lesions with known masks; fundus for photographs in class folders; fish for goldfish against
-            jellyfish, with boxes.
+        setting: painted lesions with known masks; fundus for photographs of the retina in class folders; fish for
+            goldfish against jellyfish, with boxes; folder for any images of one size in classes.
         scale: the paper's, or a cheaper form that fits a laptop.
         method: medtex, medex, student, l2x, gradcam, soft-attention, hard-attention.
         fraction: share of the training images that the student sees.
         by: further maps of the student: gradcam, integrated-gradients, occlusion, rise.
+        epochs: of teacher and student; None takes the scale's.
         teacher: what the student learns from.
     """
-    run = Ground(setting=setting, scale=scale).explained(method, fraction)
+    run = Ground(setting=setting, scale=scale, epochs=epochs).explained(method, fraction)
     for name in by:
         if name not in ATTRIBUTIONS:
             raise unknown_name("attribution", name, ATTRIBUTIONS)

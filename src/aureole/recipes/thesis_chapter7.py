@@ -13,7 +13,6 @@ from typing import Literal, NamedTuple
 
 from aureole.attacks import BSSAttack
 from aureole.core.method import Method
-from aureole.core.taps import Taps
 from aureole.data import Data
 from aureole.distill import AT, BSS, FT, KD, SSKD, TALD
 from aureole.models import ModelConfig
@@ -48,7 +47,7 @@ PAIRS: dict[Style, tuple[str, ...]] = {
 METHODS = ("kd", "fitnet", "at", "sp", "cc", "vid", "rkd", "pkt", "ab", "ft", "nst", "crd", "hsakd")
 FEWER = ("kd", "at", "sp", "vid")
 _BUDGET = Budget()
-_RESNET34 = Teacher(source="my_models:resnet34")
+_RESNET34 = Teacher(source="my_models:resnet34", layers=("maxpool", "layer1", "layer2", "layer3", "layer4"))
 
 
 class Case(NamedTuple):
@@ -285,7 +284,6 @@ def _timed(run: Experiment) -> Experiment:
 
 def figure_7_5(
     teacher: Teacher = _RESNET34,
-    teacher_layers: tuple[str, ...] = ("maxpool", "layer1", "layer2", "layer3", "layer4"),
     data: str = "imagenet",
     seeds: tuple[int, ...] = (0,),
     methods: tuple[str, ...] = ("kd", "at", "ft", "crd", "sskd"),
@@ -294,15 +292,13 @@ def figure_7_5(
     """ResNet-18 from ResNet-34 on ImageNet by torchdistill's settings, each method with and without TALD.
 
     Args:
-        teacher: a model of your own that normalises inside, or the folder of a finished run.
-        teacher_layers: of a model of your own: the stem, then the stages.
+        teacher: a model of your own that normalises inside, or the folder of a finished run; its layers are the stem,
+            then the stages.
         data: folder or hub name of images of one size, 224x224.
         seeds: of the students.
         methods: by name.
         tald_preset: TALD of this library, of the thesis, or of its authors' code.
     """
-    foreign = teacher.source is not None and ":" in teacher.source
-    taps = Taps(maps=teacher_layers) if foreign else None
     chosen = PRESETS[tald_preset]
     if tald_preset != "authors":  # thesis section 7.4.3
         chosen = replace(chosen, search=replace(chosen.search, step_size=0.2, start=Uniform(5 * 0.3)))
@@ -312,7 +308,7 @@ def figure_7_5(
     for name in methods:
         for tald in (None, chosen):
             run = _by_torchdistill(student, name, tald)
-            around = teacher.of(Distilling(student=run, teacher_taps=taps))
+            around = teacher.of(Distilling(student=run))
             for seed in seeds:
                 runs[f"{name}{'-tald' if tald else ''}-seed{seed}"] = with_seed(around, seed)
     return Sweep(title="Distillation with and without TALD, ImageNet", runs=runs)

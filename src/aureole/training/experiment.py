@@ -124,8 +124,8 @@ def prepared(
     """Return a network that another is trained with: its victim or its teacher, on the device of the run.
 
     Args:
-        model: a run that trains it, on data from the same place as the learner's; a user's own model; or None for the
-            finished run in ``home``.
+        model: a run that trains it, on the learner's data but for the share of the training images that it sees; a
+            user's own model; or None for the finished run in ``home``.
         home: folder of its run.
         learner: the run that needs it.
         splits: of the learner.
@@ -138,7 +138,7 @@ def prepared(
         network = model.build()
     else:
         if model is not None:
-            run_training(replace(model, data=replace(model.data, source=learner.data.source)), home, recipe=recipe)
+            run_training(replace(model, data=model.data.like(learner.data)), home, recipe=recipe)
         network, _ = load_model(home)
     check_fit(network, splits.train)
     wants_gpu = learner.engine.accelerator != "cpu" and torch.cuda.is_available()

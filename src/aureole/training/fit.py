@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -103,6 +103,41 @@ def load_config(folder: Path) -> Training:
     return config
 
 
+class Inputs(NamedTuple):
+    """What a trained classifier takes and tells apart.
+
+    Attributes:
+        image_shape: channels, height and width of its images.
+        class_names: a name for each class.
+    """
+
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+
+
+def load_inputs(folder: Path) -> Inputs:
+    """Return what the classifier of a finished run takes: from its weights file, or where that is older, its data.
+
+    Raises:
+        InputError: there is no finished run in the folder, or its weights cannot be read.
+    """
+    from safetensors import safe_open
+
+    config, path = load_config(folder), folder / WEIGHTS
+    if not path.exists():
+        raise InputError(f"the run in {folder} is not finished: run the same command again to resume it")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    if "image_shape" not in about:
+        train = config.data.train_and_validation().train
+        return Inputs(train.image_shape, tuple(train.class_names))
+    channels, height, width = json.loads(about["image_shape"])
+    return Inputs((channels, height, width), tuple(json.loads(about["class_names"])))
+
+
 def load_model(folder: Path) -> tuple[nn.Module, Training]:
     """Return the trained network of a run's folder, in evaluation mode on the CPU, and its configuration.
 
@@ -111,16 +146,17 @@ def load_model(folder: Path) -> tuple[nn.Module, Training]:
     """
     from safetensors.torch import load_file
 
-    config = load_config(folder)
-    path = folder / WEIGHTS
-    if not path.exists():
-        raise InputError(f"the run in {folder} is not finished: run the same command again to resume it")
-    network = build(config, config.data.train_and_validation())
+    config, seen = load_config(folder), load_inputs(folder)
+    network = config.model.build(num_classes=len(seen.class_names), image_shape=seen.image_shape, seed=config.seed)
     try:
-        network.load_state_dict(load_file(path))
+        network.load_state_dict(load_file(folder / WEIGHTS))
     except Exception as error:
-        raise InputError(f"{path} cannot be read ({first_line(error)}): delete it and run the command again") from error
+        raise _unreadable(folder / WEIGHTS, error) from error
     return network.eval(), config
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path} cannot be read ({first_line(error)}): delete it and run the command again")
 
 
 def fit(
@@ -142,11 +178,13 @@ def fit(
     """
     from aureole.training.module import TrainingModule
 
+    seen = Inputs(splits.train.image_shape, tuple(splits.train.class_names))
     return train(
         config,
         folder,
         build(config, splits),
         lambda network, keep: TrainingModule(config, network, splits, parts, keep),
+        {name: json.dumps(value) for name, value in seen._asdict().items()},
     )
 
 

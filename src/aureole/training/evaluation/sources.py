@@ -230,18 +230,33 @@ def check_fit(network: nn.Module, images: ImageSet) -> None:
         InputError: it does not.
     """
     x = images.batch(torch.arange(min(2, len(images)))).float().div_(255)
+    check_logits(network, x, images.num_classes, images.name)
+
+
+def check_logits(network: nn.Module, x: Tensor, num_classes: int, name: str) -> None:
+    """Check that a model takes images, and returns logits of at least so many classes.
+
+    Args:
+        network: maps images to logits.
+        x: images (batch, *event).
+        num_classes: of the data.
+        name: of the data.
+
+    Raises:
+        InputError: it does not.
+    """
     try:
         with frozen(network):
             logits = predict(network, x)
     except InputError:
         raise
     except Exception as error:
-        shape = tuple(images.image_shape)
+        shape = tuple(x.shape[1:])
         raise InputError(f"the model cannot take images of shape {shape}: {first_line(error)}") from error
     if not bool(logits.isfinite().all()):
         raise InputError("the model returns logits that are not finite: check its weights, and how it normalises")
-    if logits.shape[1] < images.num_classes:
+    if logits.shape[1] < num_classes:
         raise InputError(
-            f"the model has {logits.shape[1]} classes, the data {images.num_classes} ({images.name}): give the model's"
+            f"the model has {logits.shape[1]} classes, the data {num_classes} ({name}): give the model's"
             " own data, or --num-classes"
         )
