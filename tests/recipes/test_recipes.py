@@ -93,7 +93,8 @@ METHODS = distinct_methods()
 
 
 UNATTACKED = {
-    "refine", "teacher", "distill", "explain", "study-few-labels", "study-tald", "thesis-figure-5.3", "thesis-table-5.1",
+    "refine", "teacher", "distill", "explain", "study-few-labels", "study-tald",
+    "thesis-figure-5.3", "thesis-table-5.1",
 }  # fmt: skip
 FOREIGN = {"thesis-figure-3.5", "thesis-figure-3.8", "thesis-figure-7.5"}  # of victims and teachers of the user's
 
