@@ -20,6 +20,7 @@ from aureole.segment import SVGD, SVGDF, VAT, Contrast, CrossALD, RandomMixup, S
 from aureole.segment.contrast import PixelMemory
 from aureole.segment.crossing import Crossing
 from aureole.segment.dice import dice_distance
+from aureole.segment.network import outputs_of
 
 ALL: list[type[Any]] = [VAT, VATMixup, SVGD, SVGDF, SVGDFContrast, CrossALD, SSNet, RandomMixup]
 
@@ -261,6 +262,9 @@ def test_any_network_by_the_name_of_a_layer() -> None:
     terms = method.loss(model, batch(), method.own(model, batch().x))
     assert list(terms) == ["labelled", "consistency", "contrast"]
     assert bool(terms.total.isfinite())
+    model.body.append(nn.AvgPool2d(2)).append(nn.Upsample(scale_factor=2))
+    with pytest.raises(InputError, match=r"the 16 x 16 positions of the logits; the layer 'body\.2' has 8 x 8"):
+        outputs_of(model, batch().x, "body.2")
     with pytest.raises(InputError, match=r"give its name, one of model\.named_modules"):
         SSNet().own(model, batch().x)
     with pytest.raises(InputError, match="bottleneck of the network; Foreign does not say"):

@@ -28,7 +28,7 @@ def outputs_of(
             needs one, and the logits then stand for it.
 
     Raises:
-        InputError: the model gives no logits of each position, or has no such layer.
+        InputError: the model gives no logits of each position, or has no such layer, or one of another size.
 
     Example:
         >>> from aureole.segment.network import outputs_of
@@ -42,7 +42,13 @@ def outputs_of(
         logits = predict(model, x, positions=True)
         return SegmenterOutputs(logits, logits)
     tapped = FeatureTap(model, (layer,))(x)
-    return SegmenterOutputs(logits_of(tapped.output, len(x), positions=True), tapped.features[0])
+    logits, embedding = logits_of(tapped.output, len(x), positions=True), tapped.features[0]
+    if embedding.shape[2:] != logits.shape[2:]:
+        wanted, size = (" x ".join(map(str, found.shape[2:])) or "no" for found in (logits, embedding))
+        raise InputError(
+            f"the embedding must have the {wanted} positions of the logits; the layer {layer!r} has {size}"
+        )
+    return SegmenterOutputs(logits, embedding)
 
 
 def check_layer(model: nn.Module, layer: str, method: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from aureole.models.segmentation import SegmenterConfig
 from aureole.segment.vat import VAT
 from aureole.training.config import Engine
 from aureole.training.segmentation import Segmenting, run_segmenting
-from aureole.training.segmentation.measure import mean_dice
+from aureole.training.segmentation.measure import _class_scores, mean_dice
 from aureole.training.segmentation.module import SegmentingModule
 
 Make = Callable[..., Segmenting]
@@ -156,6 +157,36 @@ def test_scans_that_cannot_be_used_in_training_stop_the_run(
     assert "\n" not in str(caught.value)
 
 
+def test_a_class_that_a_scan_lacks_counts_for_no_network(
+    labels_alone: Make, tmp_path: Path, relaid: Callable[..., None]
+) -> None:
+    """Whether it is predicted there or not: the others of the scan are compared all the same."""
+
+    def spoilt(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        def without(scan: Scan) -> Scan:
+            return scan if scan.label is None else replace(scan, label=scan.label.where(scan.label != 2, 0))
+
+        return (edited(entries[0], without), entries[1])
+
+    relaid(test=spoilt)
+    run = labels_alone(steps_per_epoch=1, num_test_scans=None)
+    record = run_segmenting(run, tmp_path / "run")
+    names = [row.class_name for row in record.segmentations]
+    first, second, third, mean = record.segmentations
+    assert f"the class {names[1]} is missing in patient005_frame01, which its figures leave out" in record.warnings
+    assert second.dice_by_scan[0] is None
+    assert second.dice == second.dice_by_scan[1]
+    assert (second.num_empty_truths, first.num_empty_truths) == (1, 0)
+    assert mean.dice_by_scan[0] == pytest.approx((first.dice_by_scan[0] + third.dice_by_scan[0]) / 2)
+    scan = next(iter(run.data.test(1)))
+    for predicted in (0, 2):  # nothing of the class that the truth lacks, or all voxels
+        found = torch.full_like(scan.label, predicted)
+        shown = _class_scores(found, scan, 4, "ssl4mis")
+        assert [math.isnan(score.dice) for score in shown] == [False, True, False]
+        assert [score.num_empty_predictions for score in shown] == [1, int(predicted == 0), 1]
+    assert first.dice_by_scan[0] is not None
+
+
 def _two_channels(scan: Scan) -> Scan:
     return replace(scan, image=scan.image.expand(2, -1, -1, -1).clone())
 
@@ -190,7 +221,7 @@ def test_unusable_test_scans_are_left_out_and_named(
     assert record.segmentations[0].scans == ["patient005_frame02"]
     wanted = {
         "patient005_frame01": "HDF5",
-        "patient006_frame01": "the truth is empty",
+        "patient006_frame01": "is empty, where the rule",
         "patient006_frame02": "a single slice",
         "unlabelled": "no label",
     }

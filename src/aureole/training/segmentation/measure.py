@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from aureole.core.errors import InputError, first_line
 from aureole.core.records import SegmentationRow
 from aureole.data.scans import Scan, Scans
-from aureole.metrics.segmentation import SegmentationScores, class_scores, mean_scores
+from aureole.metrics.segmentation import EmptyRule, SegmentationScores, class_scores, mean_scores
 from aureole.training.callbacks import progress_bar
 from aureole.training.segmentation.config import Segmenting
 
@@ -62,6 +62,16 @@ class Judged:
     pictures: list[Picture] = field(default_factory=list)
     surface: tuple[Tensor, Tensor] | None = None
 
+    @property
+    def warnings(self) -> list[str]:
+        """What is to be known of the figures."""
+        notes = [f"the test scan {name} is left out: {reason}" for name, reason in self.failed.items()]
+        for number, name in enumerate(self.class_names):
+            left_out = [scan for scan, values in self.scores.items() if math.isnan(values[number].dice)]
+            if left_out:
+                notes.append(f"the class {name} is missing in {', '.join(left_out)}, which its figures leave out")
+        return notes
+
     def rows(self, rule: str) -> list[SegmentationRow]:
         """Return one row a class, and their mean: over the scans of each class first, then over the classes."""
         scans = list(self.scores)
@@ -104,12 +114,33 @@ def _judge(config: Segmenting, network: nn.Module, scan: Scan, judged: Judged) -
     check_labelled(scan)
     assert scan.label is not None
     found = config.segment(network, scan.image, slice_axis=scan.slice_axis)
-    by_class = class_scores(found, scan.label, len(judged.class_names) + 1, scan.spacing, empty=config.empty)
+    scores = _class_scores(found, scan, len(judged.class_names) + 1, config.empty)
     if config.dimensions == 3 and not judged.scores:
         judged.surface = scan.label, found
-    judged.scores[scan.name] = list(by_class.values())
+    judged.scores[scan.name] = scores
     if len(judged.pictures) < config.num_pictures:
         judged.pictures.append(_picture(scan, found))
+
+
+def _class_scores(found: Tensor, scan: Scan, num_classes: int, rule: EmptyRule) -> list[SegmentationScores]:
+    """Return the figures of each class but the background.
+
+    The published rule has none where the truth lacks a class that is predicted: the class counts for no network then,
+    so that all are compared on the same masks.
+    """
+    truth = scan.label
+    assert truth is not None
+    missing = [c for c in range(1, num_classes) if rule == "ssl4mis" and not bool((truth == c).any())]
+    if len(missing) == num_classes - 1:
+        raise InputError(f'the truth of {scan.name} is empty, where the rule "{rule}" has no figures')
+    shared = torch.where(torch.isin(found, torch.tensor(missing, dtype=found.dtype)), 0, found)
+    by_class = class_scores(shared, truth, num_classes, scan.spacing, empty=rule)
+    for c in missing:
+        none = dict.fromkeys(("dice", "jaccard", "hd95", "asd"), math.nan)
+        if scan.spacing is not None:
+            none |= {"hd95_mm": math.nan, "asd_mm": math.nan}
+        by_class[c] = replace(by_class[c], **none, num_empty_predictions=int(not bool((found == c).any())))
+    return list(by_class.values())
 
 
 def check_labelled(scan: Scan) -> None:

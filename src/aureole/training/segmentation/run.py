@@ -74,7 +74,7 @@ def run_segmenting(config: Segmenting, folder: Path, *, recipe: str = "") -> Rec
             *divergence(history),
             *(str(warning.message) for warning in said),
             *(f"the scan to train on {name} is left out: {reason}" for name, reason in failed.items()),
-            *(f"the test scan {name} is left out: {reason}" for name, reason in judged.failed.items()),
+            *judged.warnings,
         ],
     )
     write_record(record, folder)
