@@ -83,9 +83,12 @@ def test_it_is_adversarial_inside_the_bounds_and_much_nearer_than_its_start(vict
     assert many.max() <= torch.tensor(0.85)
     assert (ball.distance(many, x) <= ball.distance(few, x) * (1 + 1e-5)).all()
     assert ball.distance(many, x).median() < 0.8 * ball.distance(few, x).median()
-    ball = replace(ball, radius=float(ball.distance(many, x).median()) * 0.8)
+    distance = ball.distance(many, x)
+    ball = replace(ball, radius=float(distance.median()) * 0.5)
     pgd = PGD(ball=ball, num_steps=20, step_size=ball.radius / 5)
-    assert (victim.model(pgd(victim.model, x, y)).argmax(-1) == y).float().mean() > 0.5  # nothing is much nearer
+    fooled = victim.model(pgd(victim.model, x, y)).argmax(-1) != y
+    assert fooled.any()
+    assert (fooled & (distance > 1.25 * ball.radius)).float().mean() < 0.1  # hardly anything nearer was overlooked
 
 
 @every_ball

@@ -49,7 +49,7 @@ ROWS = {
     "ald-pgd covariance": Row(ALDPGD(search=_SPREAD, estimator="covariance", weight=100.0), ("clean", "robust"), 2),
     "ald-trades": Row(ALDTRADES(search=replace(_MANY, **_KL)), ("clean", "robust"), 2),
     "adt-exp": Row(ADTEXP(ball=BALL, num_steps=3, num_samples=2), ("robust",), 1),
-    "adt-expam": Row(ADTEXPAM(ball=BALL, width=8, learning_rate=0.01), ("robust", "entropy"), 1),
+    "adt-expam": Row(ADTEXPAM(ball=BALL, width=8, learning_rate=0.1), ("robust", "entropy"), 1),
 }
 every_method = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
 every_search = pytest.mark.parametrize(
