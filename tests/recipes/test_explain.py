@@ -139,7 +139,7 @@ def test_any_folder_of_images_is_explained_and_its_teacher_sees_the_same_classes
         assert load_inputs(folder) == ((channels, 16, 16), ("eel", "cat"))
     teacher = load_config(Path("run/teacher")).data
     assert isinstance(teacher, MaskedData)
-    assert (teacher.classes, teacher.num_validation) == (("eel", "cat"), 2)
+    assert (teacher.classes, teacher.num_validation, teacher.source) == (("eel", "cat"), 2, source)
     shutil.move(source, "elsewhere")  # a picture is explained without the data
     picture = "elsewhere/test/cat/0.png"
     assert main(["explain", picture, "--run", "run", "--output", "out"]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
@@ -20,6 +21,7 @@ from aureole.models import ModelConfig
 from aureole.particles import InBall, Normal
 from aureole.recipes import RECIPES, find_recipe
 from aureole.training.config import SGD, Engine, Training
+from aureole.training.experiment import Around
 from aureole.training.refinement.run import Refinement
 from aureole.training.segmentation import Segmenting
 from aureole.training.segmentation.diversity import ScanDiversity
@@ -105,6 +107,17 @@ def test_the_catalogue_is_not_empty() -> None:
     assert {type(m).__name__ for m in METHODS.values()} == {
         "Natural", "PGDTraining", "Madry", "TRADES", "ADTEXP", "ADTEXPAM", "ALDPGD", "ALDTRADES",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("scale", ["paper", "small"])
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_network_that_comes_first_is_the_one_that_the_others_ask_for(name: str, scale: str) -> None:
+    build = find_recipe(name).build
+    found = build(scale=scale) if "scale" in inspect.signature(build).parameters else build()
+    for run in found.runs.values() if isinstance(found, Sweep) else [found]:
+        model = getattr(run, run.other) if isinstance(run, Around) and run.other else None
+        if isinstance(model, Training):  # its folder holds the configuration of the first run that asked for it
+            assert model.data.like(run.training.data) == model.data
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -33,6 +33,7 @@ def configured(command: str, name: str, arguments: list[str]) -> Any:
     """Return what a recipe makes of the command line: its own options, then the fields of its run or of its engines."""
     from aureole.recipes import find_recipe
     from aureole.training.config import Engine
+    from aureole.training.experiment import Around
     from aureole.training.sweep import over_seeds, with_engine
 
     recipe, prog = find_recipe(name), f"aureole {command} {name}"
@@ -48,7 +49,8 @@ def configured(command: str, name: str, arguments: list[str]) -> Any:
         changes = {f.name: getattr(engine, f.name) for f in fields_of(engine)}
         return with_engine(base, **{k: v for k, v in changes.items() if v != getattr(Engine(), k)})
     seeds, rest = parse_known(_seeds, rest, prog=prog)
-    run = _declared(base, parse(type(base), rest, prog=prog, default=base, elsewhere=[*before, "seeds"]))
+    run = parse(type(base), rest, prog=prog, default=base, elsewhere=[*before, "seeds"])
+    run = _declared(base, run.carrying(base) if isinstance(run, Around) else run)
     return over_seeds(run, seeds) if seeds else run
 
 

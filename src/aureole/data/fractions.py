@@ -34,7 +34,7 @@ class FractionData(Data):
         Thesis section 4.4.2 (Fundus-25%, Fundus-50%, Fundus-100%).
     """
 
-    share: ClassVar[tuple[str, ...]] = ("num_train", "fraction", "fraction_seed")
+    share: ClassVar[tuple[str, ...]] = (*Data.share, "fraction", "fraction_seed")
 
     fraction: float = 1.0
     fraction_seed: int = 0

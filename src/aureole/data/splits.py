@@ -43,8 +43,8 @@ class Data:
         (100, 200)
     """
 
-    #: Fields that say how much of the training images is used.
-    share: ClassVar[tuple[str, ...]] = ("num_train",)
+    #: Fields that say how many of the training images are used, and for what.
+    share: ClassVar[tuple[str, ...]] = ("num_train", "num_validation")
 
     source: str = "digits"
     num_train: int | None = None
@@ -52,11 +52,11 @@ class Data:
     seed: int = 0
 
     def like(self, other: Data) -> Data:
-        """Return data with the fields of another, but for the share of the training images.
+        """Return data with the fields of another, but for how many of the training images are used.
 
         Example:
-            >>> Data(num_train=100).like(Data(source="mnist", num_train=5, num_validation=50))
-            Data(source='mnist', num_train=100, num_validation=50, seed=0)
+            >>> Data(num_train=100).like(Data(source="mnist", num_train=5, seed=3))
+            Data(source='mnist', num_train=100, num_validation=200, seed=3)
         """
         names = [field.name for field in fields(self) if field.name not in self.share and hasattr(other, field.name)]
         return replace(self, **{name: getattr(other, name) for name in names})

@@ -97,6 +97,23 @@ class Around(Runnable):
         found = {name: getattr(self, name) for name in (self.main, self.other) if name}
         return replace(self, **{name: change(run) for name, run in found.items() if isinstance(run, Training)})
 
+    def carrying(self, before: Around) -> Around:
+        """Return the same experiment with what changed in the data of the training run changed for the other network.
+
+        The number of images that the other learns from stays its own; that of validation changes with the run's.
+
+        Args:
+            before: the experiment without the changes.
+        """
+        model = getattr(self, self.other) if self.other else None
+        old, new = before.training.data, self.training.data
+        if not isinstance(model, Training) or old == new:
+            return self
+        data = model.data.like(new)
+        if new.num_validation != old.num_validation:
+            data = replace(data, num_validation=new.num_validation)
+        return replace(self, **{self.other: replace(model, data=data)})
+
     def with_seed(self, seed: int) -> Around:
         """Return the same experiment with another seed of its training run."""
         return replace(self, **{self.main: replace(self.training, seed=seed)})
@@ -124,8 +141,8 @@ def prepared(
     """Return a network that another is trained with: its victim or its teacher, on the device of the run.
 
     Args:
-        model: a run that trains it, on the learner's data but for the share of the training images that it sees; a
-            user's own model; or None for the finished run in ``home``.
+        model: a run that trains it, on the learner's data but for how many of the training images it sees; a user's
+            own model; or None for the finished run in ``home``.
         home: folder of its run.
         learner: the run that needs it.
         splits: of the learner.

@@ -35,8 +35,8 @@ class Teaching(Around):
 
     Attributes:
         student: the run that trains the student.
-        teacher: a run that trains the teacher, on the student's data but for the share of the training images that it
-            sees, or a user's own model; None takes the finished run in ``teacher_folder``.
+        teacher: a run that trains the teacher, on the student's data but for how many of the training images it sees,
+            or a user's own model; None takes the finished run in ``teacher_folder``.
         teacher_folder: of the teacher, seen from the folder of this run.
         student_taps: layers of the student that are compared; None takes its own.
         teacher_taps: layers of the teacher that are compared; None takes its own.
